@@ -1,0 +1,61 @@
+// Looking into checkpoints without running them, and writing pali checkpoints.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "pali/export.hpp"
+#include "pali/options.hpp"
+
+namespace pali {
+
+struct TensorSummary {
+  std::string name;   // as in the file
+  std::string dtype;  // "f32", "bf16", "f16", ...
+  std::vector<int64_t> shape;
+  int64_t bytes = 0;
+};
+
+struct CheckpointInfo {
+  std::string format;  // "huggingface", "pali"
+  std::string family;
+  int64_t parameters = 0;                       // tied tensors once
+  std::map<std::string, int64_t> dtypes;        // parameters by storage type
+  std::map<std::string, int64_t> memory_bytes;  // "weights", "tokenizer", "total"
+  std::string config_json;
+  std::vector<TensorSummary> tensors;
+  std::vector<std::string> warnings;
+};
+
+// Opens and checks a model as Engine::open does, but computes nothing. Throws Error.
+PALI_API CheckpointInfo inspect(const std::filesystem::path& model);
+
+struct ConvertOptions {
+  // Either `source` ...
+  std::filesystem::path source;
+  // ... or the parts of a PaLI-3: a SigLIP folder, a T5 folder, and perhaps a projector.
+  std::filesystem::path vision, language, projector;
+  int64_t resolution = 0;  // 0: as the vision tower has it; else positions are resized
+  std::filesystem::path tokenizer;
+  uint64_t seed = 0;  // of a random projector, where none is given
+  WeightType dtype = WeightType::automatic;
+  std::filesystem::path output;
+};
+
+struct ConvertReport {
+  int64_t tensors = 0, bytes = 0;
+  std::vector<std::string> warnings;
+};
+
+// Writes one .safetensors file that runs alone (config, processing, prompts, tokenizer inside);
+// written beside and renamed, so that a failure leaves nothing. Layout: models/FORMAT.md.
+PALI_API ConvertReport convert(const ConvertOptions& options);
+
+// Where the built-in model lies: `models/pali-mini` of the source tree this library was built from,
+// or of the installation. Throws not_found.
+PALI_API std::filesystem::path builtin_model();
+
+}  // namespace pali

@@ -1,0 +1,167 @@
+// The engine: open a model once, then caption, ask, read, detect, score and embed.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "pali/error.hpp"
+#include "pali/export.hpp"
+#include "pali/image.hpp"
+#include "pali/options.hpp"
+
+namespace pali {
+
+// One generated token as it leaves the decoder (streaming).
+struct Token {
+  int32_t id = 0;
+  std::string_view text;  // what it adds to the answer; may be empty (inside a UTF-8 character)
+  float logprob = 0;      // natural log of the model's softmax at this token
+};
+
+struct Request {
+  std::vector<Image> images;
+  Task task = Task::run;
+  // run: the prompt, as given. vqa: the question. detect: "cat ; dog". caption, ocr: unused.
+  std::string prompt;
+  std::string lang;  // language of the answer for the prompt templates; empty: the model's default
+  GenerationOptions generation;
+  // Called on the calling thread after each token; false stops the run (FinishReason::cancelled).
+  // Greedy and sampling only: beams settle at the end.
+  std::function<bool(const Token&)> on_token;
+  std::stop_token stop;
+};
+
+enum class FinishReason { stop, length, cancelled };
+PALI_API const char* to_string(FinishReason reason) noexcept;
+
+struct Candidate {
+  std::string text;
+  std::vector<int32_t> tokens;  // without the end token
+  double logprob = 0;           // sum of natural logs, the end token included where it came
+  double score = 0;             // after the length penalty
+};
+
+// A box in pixels of the image as shown (EXIF applied): x0 <= x1, y0 <= y1.
+struct Box {
+  std::string label;
+  double x0 = 0, y0 = 0, x1 = 0, y1 = 0;
+  std::optional<double> score;  // geometric mean of its location tokens' probabilities
+};
+
+struct Timing {
+  double load_ms = 0, vision_ms = 0, prefill_ms = 0, decode_ms = 0, tokens_per_s = 0;
+};
+
+struct Result {
+  std::string prompt;  // after the template
+  std::string text;
+  std::vector<int32_t> tokens;
+  double logprob = 0;
+  FinishReason finish = FinishReason::stop;
+  std::vector<Candidate> candidates;  // best first; n_best of them where beams > 1
+  std::vector<Box> boxes;             // Task::detect
+  int invalid_boxes = 0;              // location groups in the text that are no box
+  std::vector<std::string> warnings;
+  Timing timing;
+};
+
+struct Score {
+  std::string text;
+  std::vector<int32_t> tokens;  // the closing end token included unless left out
+  std::vector<float> token_logprobs;
+  double logprob = 0;
+};
+
+struct ScoreOptions {
+  bool end_token = true;  // score the closing end token too
+};
+
+struct LabelScore {
+  std::string label;
+  double probability = 0;  // SigLIP: sigmoid of the logit; language model: softmax over the labels
+  double logit = 0;        // SigLIP: the logit; language model: the label's log-probability
+};
+
+// A matrix of visual tokens, row-major.
+struct TokenEmbeddings {
+  int64_t rows = 0, columns = 0;
+  std::vector<float> values;
+};
+
+struct ModelInfo {
+  std::string format;  // "huggingface", "pali"
+  std::string family;  // "pali3", "siglip", "t5"
+  std::string path;
+  int64_t parameters = 0;                               // tied tensors once
+  std::map<std::string, int64_t> dtypes;                // parameters by storage type
+  std::map<std::string, int64_t> memory_bytes;          // "weights", "tokenizer", ...
+  std::string config_json;                              // the configuration as understood
+  std::string isa, matmul, dtype, compute, preprocess;  // as used
+  int threads = 1;
+  int64_t image_size = 0;  // side in pixels that images are resized to; 0: no vision
+  bool has_vision = false, has_language = false, has_text_tower = false;
+  double load_ms = 0;
+  std::vector<std::string> warnings;
+};
+
+// Images seen once, for several questions. Cheap to move; keeps its engine alive. One thread at a
+// time; different sessions may run concurrently.
+class PALI_API Session {
+ public:
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+  ~Session();
+  // As Engine::run, with the session's images; request.images must be empty.
+  Result run(const Request& request) const;
+  std::vector<Score> score(const Request& request, std::span<const std::string> texts,
+                           const ScoreOptions& options = {}) const;
+
+ private:
+  friend class Engine;
+  struct Impl;
+  explicit Session(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// Immutable after open; copies share the model; const methods may run concurrently.
+class PALI_API Engine {
+ public:
+  // A Hugging Face model folder or a pali checkpoint (.safetensors). Throws Error.
+  static Engine open(const std::filesystem::path& model, const EngineOptions& options = {});
+
+  const ModelInfo& info() const;
+
+  Result run(const Request& request) const;
+  // Several requests; those that can share a decoder batch do. Results in the requests' order.
+  // The first request that fails throws; use run(request) to isolate failures.
+  std::vector<Result> run(std::span<const Request> requests) const;
+  Session start(std::span<const Image> images) const;
+  // log P(text | images, prompt) of each text, in the order given.
+  std::vector<Score> score(const Request& request, std::span<const std::string> texts,
+                           const ScoreOptions& options = {}) const;
+  // Labels in the order given. SigLIP: zero-shot probabilities; else by score.
+  std::vector<LabelScore> classify(const Image& image, std::span<const std::string> labels) const;
+  // Pooled embedding of the two-tower head, before normalisation. Throws unsupported where the
+  // model has no such head.
+  std::vector<float> embed(const Image& image) const;
+  std::vector<float> embed(std::string_view text) const;
+  // Visual tokens before pooling [N, Dv], or after the projector [N, D].
+  TokenEmbeddings embed_tokens(const Image& image, bool projected = false) const;
+
+ private:
+  struct Impl;
+  friend class Session;
+  explicit Engine(std::shared_ptr<const Impl> impl);
+  std::shared_ptr<const Impl> impl_;
+};
+
+}  // namespace pali

@@ -1,0 +1,51 @@
+// Plain option structs: one comment and one default a field.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+
+namespace pali {
+
+// Kernel tiers, worst to best. `best` takes what the CPU has.
+enum class Isa { best, scalar, avx2, avx512, avx512_vnni, avx512_bf16 };
+
+// Who multiplies matrices. `reference` is Eigen: slow, plain, independent; for tests.
+enum class MatmulBackend { automatic, native, onednn, reference };
+
+// Storage type of the weights: as the file has them, or converted at load.
+enum class WeightType { automatic, f32, bf16, int8, int4 };
+
+// Type of the operands of the products (sums are always f32). `automatic`: the weights' own type
+// where the CPU multiplies it well, else f32.
+enum class ComputeType { automatic, f32, bf16, int8 };
+
+struct EngineOptions {
+  int threads = 0;  // 0: the physical cores that this process may use
+  Isa isa = Isa::best;
+  MatmulBackend matmul = MatmulBackend::automatic;
+  WeightType dtype = WeightType::automatic;
+  ComputeType compute = ComputeType::automatic;
+  bool mmap = true;                 // false reads the files into memory
+  std::filesystem::path tokenizer;  // empty: inside or beside the model
+  int64_t resolution = 0;           // 0: the model's own; else position embeddings are resized
+  // Called on the loading thread with a fraction in [0, 1].
+  std::function<void(double)> on_progress;
+};
+
+enum class Task { run, caption, vqa, ocr, detect };
+
+struct GenerationOptions {
+  int max_tokens = 0;  // counts the end token; 0: the task's default (64 caption, 32 vqa, else 256)
+  int beams = 1;       // 1: greedy, or sampling where temperature > 0
+  int n_best = 1;      // hypotheses returned, <= beams
+  double length_penalty = 1.0;  // score = logprob / length^length_penalty (transformers)
+  double temperature = 0.0;     // 0: no sampling
+  int top_k = 0;                // 0: off
+  double top_p = 1.0;           // 1: off
+  uint64_t seed = 0;
+};
+
+}  // namespace pali

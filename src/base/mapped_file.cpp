@@ -1,0 +1,127 @@
+#include "base/mapped_file.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "pali/error.hpp"
+
+namespace pali {
+namespace {
+
+// Owns a descriptor for the length of one function.
+struct Descriptor {
+  int fd = -1;
+  ~Descriptor() {
+    if (fd >= 0) ::close(fd);
+  }
+};
+
+Descriptor open_regular(const std::filesystem::path& path, size_t& size) {
+  Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (file.fd < 0) {
+    const bool missing = errno == ENOENT || errno == ENOTDIR;
+    throw Error(missing ? ErrorCode::not_found : ErrorCode::invalid_argument,
+                std::string(missing ? "no such file" : std::strerror(errno)) + " (" +
+                    path.string() + "); check the path");
+  }
+  struct stat info = {};
+  if (::fstat(file.fd, &info) != 0 || S_ISDIR(info.st_mode)) {
+    throw Error(ErrorCode::invalid_argument,
+                "a folder where a file is expected (" + path.string() + "); name a file in it");
+  }
+  if (!S_ISREG(info.st_mode)) {
+    throw Error(ErrorCode::invalid_argument, "not a regular file (" + path.string() +
+                                                 "); give a file, or - to read standard input");
+  }
+  if (info.st_size <= 0) {
+    throw Error(ErrorCode::corrupt_file,
+                "empty file (" + path.string() + "); download or make it again");
+  }
+  size = static_cast<size_t>(info.st_size);
+  return file;
+}
+
+void read_fully(int fd, std::byte* out, size_t size, const std::filesystem::path& path) {
+  size_t done = 0;
+  while (done < size) {
+    const ssize_t n = ::read(fd, out + done, size - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) {
+      throw Error(ErrorCode::corrupt_file, "cannot read the whole file (" + path.string() +
+                                               "); check the disk and the file");
+    }
+    done += static_cast<size_t>(n);
+  }
+}
+
+}  // namespace
+
+MappedFile MappedFile::open(const std::filesystem::path& path, bool use_mmap) {
+  size_t size = 0;
+  Descriptor file = open_regular(path, size);
+  MappedFile result;
+  result.path_ = path;
+  if (use_mmap) {
+    void* address = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.fd, 0);
+    if (address != MAP_FAILED) {
+      result.data_ = static_cast<const std::byte*>(address);
+      result.size_ = size;
+      result.mapped_ = true;
+      return result;
+    }
+  }
+  auto* memory = new std::byte[size];
+  result.data_ = memory;
+  result.size_ = size;
+  read_fully(file.fd, memory, size, path);
+  return result;
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      mapped_(std::exchange(other.mapped_, false)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  std::swap(mapped_, other.mapped_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (mapped_) {
+    ::munmap(const_cast<std::byte*>(data_), size_);
+  } else {
+    delete[] data_;
+  }
+}
+
+std::vector<std::byte> read_file(const std::filesystem::path& path, int64_t max_bytes) {
+  size_t size = 0;
+  Descriptor file = open_regular(path, size);
+  if (static_cast<int64_t>(size) > max_bytes) {
+    throw Error(ErrorCode::corrupt_file, "file too large: " + std::to_string(size) +
+                                             " bytes, at most " + std::to_string(max_bytes) +
+                                             " expected (" + path.string() +
+                                             "); check that it is the right file");
+  }
+  std::vector<std::byte> content(size);
+  read_fully(file.fd, content.data(), size, path);
+  return content;
+}
+
+std::string read_text_file(const std::filesystem::path& path, int64_t max_bytes) {
+  const std::vector<std::byte> content = read_file(path, max_bytes);
+  return {reinterpret_cast<const char*>(content.data()), content.size()};
+}
+
+}  // namespace pali

@@ -1,0 +1,1 @@
+#include "pali/engine.hpp"

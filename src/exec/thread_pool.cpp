@@ -1,0 +1,1 @@
+#include "exec/thread_pool.hpp"

@@ -1,0 +1,67 @@
+// The provenance table: one row a canonical tensor, shared by loader, converter and benchmark.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/weight_ref.hpp"
+#include "io/weight_store.hpp"
+
+namespace pali {
+
+// How a stored tensor becomes the canonical one.
+enum class Transform {
+  none,
+  flatten_in,  // [out, a, b, ...] is seen as [out, a*b*...]: a convolution kernel as a matrix
+  rows_part,   // part `part` of `parts` equal slices of the first axis (fused q, k, v)
+};
+
+// Least storage precision that conversion may give a tensor.
+enum class Precision { f32, bf16, any };
+
+struct TensorRule {
+  std::string name;                  // ours: "vision.blocks.3.attn.q.weight"
+  std::vector<std::string> sources;  // tried in order; the canonical name itself is tried first
+  std::vector<int64_t> shape;        // canonical: [n] vectors, [out, in] matrices
+  Transform transform = Transform::none;
+  int part = 0, parts = 1;
+  Precision least = Precision::any;
+  bool optional = false;
+};
+
+// A row bound to its bytes. Vectors are seen as one row.
+struct BoundTensor {
+  TensorRule rule;
+  WeightRef ref;       // vectors: out = 1, in = n
+  std::string source;  // the name found in the file
+};
+
+// Canonical tensors of a store. Borrows the bytes of the store.
+class TensorTable {
+ public:
+  // Throws Error(corrupt_file): missing tensors (the first five and the count), wrong shape or
+  // dtype (tensor, expected, found).
+  static TensorTable bind(const WeightStore& store, std::vector<TensorRule> rules);
+
+  bool has(std::string_view name) const;
+  // Throws Error(internal) for a name without a row or an absent optional one.
+  const WeightRef& matrix(std::string_view name) const;
+  // A vector (or matrix, row by row) widened to f32.
+  std::vector<float> values(std::string_view name) const;
+  const std::map<std::string, BoundTensor, std::less<>>& bound() const { return bound_; }
+  // Names in the store that no row used.
+  const std::vector<std::string>& unused() const { return unused_; }
+  // Parameters by storage type; each stored tensor once.
+  std::map<std::string, int64_t> parameters_by_dtype() const;
+  int64_t parameters() const;
+
+ private:
+  std::map<std::string, BoundTensor, std::less<>> bound_;
+  std::vector<std::string> unused_;
+  std::map<std::string, int64_t> parameters_by_dtype_;
+};
+
+}  // namespace pali

@@ -1,0 +1,107 @@
+// Every kernel of the engine as a plain function pointer: scalar entries, overlaid by each better
+// tier that the CPU has. This header is seen by the ISA sources, so it includes nothing but the two
+// freestanding headers below: an inline function of the standard library, compiled with -mavx512f
+// and merged by the linker, would kill the baseline path.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pali {
+
+// Storage type of a weight operand. Values are part of the packed layouts' contract.
+enum class KernelType : int { f32 = 0, bf16 = 1, f16 = 2 };
+
+enum class KernelActivation : int { none, gelu_tanh, gelu_erf, quick_gelu, silu, relu };
+
+// y[i][j] = sum_k x[i][k] * w[j][k] for few rows i (1..8): weights are streamed once, in place.
+struct GemvArgs {
+  const float* x;  // [m, k]
+  int64_t x_stride;
+  int64_t m;
+  const std::byte* w;  // [n, k] rows of `type`, unaligned, k contiguous
+  int64_t w_stride;    // elements between rows
+  KernelType type;
+  int64_t n;
+  int64_t k;
+  float* y;  // [m, n]
+  int64_t y_stride;
+};
+
+// One packed layout: weights as panels of nr rows, interleaved along K. Entries belong together and
+// are replaced together.
+struct GemmKernels {
+  int mr;             // most rows of one multiply()
+  int nr;             // rows of W in a panel
+  int k_step;         // K is padded to a multiple of this inside panels and packed activations
+  int element_bytes;  // of panels and packed activations (4: f32, 2: bf16)
+  // w: n <= nr rows, element (j, k) at j * out_stride + k * in_stride (elements of `type`); kc
+  // columns. panel: nr * round_up(kc, k_step) elements, 64-byte aligned; what is missing is zero.
+  void (*pack_weights)(const std::byte* w, KernelType type, int64_t out_stride, int64_t in_stride,
+                       int64_t n, int64_t kc, void* panel);
+  // One activation row of kc values into round_up(kc, k_step) elements. Null where activations are
+  // used as they are (f32).
+  void (*pack_activations)(const float* x, int64_t kc, void* out);
+  // c[i][j] (+)= sum over kc of a[i] * panel[j]; m <= mr rows, n <= nr columns stored. a_stride in
+  // elements; `accumulate` adds to c instead of overwriting it.
+  void (*multiply)(const void* a, int64_t a_stride, int64_t m, const void* panel, int64_t kc,
+                   float* c, int64_t c_stride, int64_t n, bool accumulate);
+};
+
+// A tile of queries of one head against all its keys, streaming softmax:
+//   out[i] = sum_j softmax_j(scale * q[i] . k[j] + bias[j - i]) v[j]
+struct AttentionTile {
+  const float* q;  // [queries, head_dim]
+  int64_t q_stride;
+  int64_t queries;  // 1..kAttentionQueries
+  const float* k;   // key j at k + row(j) * k_stride
+  int64_t k_stride;
+  const float* v;
+  int64_t v_stride;
+  int64_t keys;         // >= 1
+  const int32_t* rows;  // row(j) = rows[j]; null: row(j) = j
+  int64_t head_dim;
+  float scale;
+  const float* bias;  // null, or the entry at j - i = 0
+  float* out;         // [queries, head_dim]
+  int64_t out_stride;
+  float* scratch;  // attention_scratch(head_dim) floats, 64-byte aligned
+};
+
+inline constexpr int64_t kAttentionQueries = 32;
+inline constexpr int64_t kAttentionKeys = 128;  // keys of one streaming block
+constexpr int64_t attention_scratch(int64_t head_dim) {
+  return kAttentionQueries * kAttentionKeys + 3 * kAttentionQueries +
+         (kAttentionKeys + kAttentionQueries) * ((head_dim + 15) / 16 * 16);
+}
+
+struct KernelTable {
+  // Row kernels over n contiguous values; y may be x.
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float eps, int64_t n,
+                     float* y);
+  void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, float* y);
+  // y = act(x + bias) * gate + residual; each of bias, gate, residual may be null.
+  void (*epilogue)(const float* x, const float* bias, KernelActivation activation,
+                   const float* gate, const float* residual, int64_t n, float* y);
+  float (*dot)(const float* a, const float* b, int64_t n);
+  float (*max)(const float* x, int64_t n);  // n >= 1; NaN where any value is NaN
+  // sum of exp(x[i] - shift)
+  float (*sum_exp)(const float* x, float shift, int64_t n);
+  // Values of `type` (unaligned) to f32, exactly.
+  void (*widen)(const std::byte* x, KernelType type, int64_t n, float* y);
+  void (*to_bf16)(const float* x, int64_t n, uint16_t* y);  // round to nearest even
+
+  void (*gemv)(const GemvArgs& args);
+  GemmKernels gemm_f32;   // f32 activations, weights of any type widened exactly
+  GemmKernels gemm_bf16;  // bf16 activations and weights, f32 sums; null entries: tier has none
+  void (*attention)(const AttentionTile& tile);
+};
+
+// Each tier overlays what it does better. Called once an Engine, for tiers the CPU has.
+void fill_scalar(KernelTable& table);
+void fill_avx2(KernelTable& table);
+void fill_avx512(KernelTable& table);
+void fill_avx512_vnni(KernelTable& table);
+void fill_avx512_bf16(KernelTable& table);
+
+}  // namespace pali

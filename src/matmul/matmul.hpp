@@ -1,0 +1,59 @@
+// The one door to matrix products: a weight bound to a backend, and the product with its epilogue.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/tensor.hpp"
+#include "base/weight_ref.hpp"
+#include "exec/context.hpp"
+#include "pali/options.hpp"
+
+namespace pali {
+
+enum class Activation { none, gelu_tanh, gelu_erf, quick_gelu, silu, relu };
+
+// What happens to a product before it is stored, in this order:
+//   y = act(x W^T + bias);  y *= gate (where given);  y += residual (where given)
+// `residual` and `gate` have y's shape; residual may be y itself.
+struct Epilogue {
+  const float* bias = nullptr;  // [out]
+  Activation activation = Activation::none;
+  ConstMat gate;
+  ConstMat residual;
+};
+
+// How products are computed, decided once an Engine (never `automatic` here).
+struct MatmulPolicy {
+  MatmulBackend backend = MatmulBackend::native;  // automatic: by shape, see matmul/policy.cpp
+  // f32: activations stay f32, weights are widened exactly. bf16: activations are rounded to bf16
+  // where weights are bf16 and the tier multiplies them; sums stay f32.
+  ComputeType compute = ComputeType::f32;
+  Isa isa = Isa::scalar;  // the tier of the Context's kernel table
+};
+
+// A weight bound to a backend. Immutable: runs may be concurrent. The weight's bytes must outlive
+// it.
+class PackedLinear {
+ public:
+  virtual ~PackedLinear() = default;
+  virtual int64_t out() const = 0;
+  virtual int64_t in() const = 0;
+  // x [M, in], y [M, out]; y must not overlap x. Bit-equal at any thread count. M >= 0.
+  virtual void run(const Context& context, ConstMat x, Mat y,
+                   const Epilogue& epilogue = {}) const = 0;
+  virtual std::string_view backend() const = 0;
+};
+
+// Binds `weight` (f32, bf16 or f16; any strides). Falls back to native where a backend declines;
+// `declined`, where given, receives the reason. Throws Error(unsupported) for other types.
+std::unique_ptr<PackedLinear> pack_linear(const WeightRef& weight, const MatmulPolicy& policy,
+                                          std::string* declined = nullptr);
+
+// True where this build carries oneDNN; its version, e.g. "2.6.3".
+bool onednn_built();
+std::string onednn_version();
+
+}  // namespace pali

@@ -1,0 +1,90 @@
+// From a path to a model that runs: the one place that looks at what family a checkpoint is of.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/tensor_table.hpp"
+#include "io/weight_store.hpp"
+#include "matmul/matmul.hpp"
+#include "model/decoder.hpp"
+#include "model/model_config.hpp"
+#include "model/text_tower.hpp"
+#include "model/vision.hpp"
+#include "text/tokenizer.hpp"
+
+namespace pali {
+
+// Visual tokens into the language model's width. Ref: PaLI-3, section 3.1: one linear layer.
+class Projector {
+ public:
+  Projector(const ProjectorConfig& config, const TensorTable& table, const MatmulPolicy& policy);
+  // [N, Dv] -> [N, D]. Stage: projected.
+  Tensor run(const Context& context, ConstMat tokens) const;
+  int64_t width() const { return weight_->out(); }
+
+ private:
+  std::unique_ptr<PackedLinear> weight_;
+  std::vector<float> bias_;
+};
+
+// A checkpoint opened and checked, nothing computed yet.
+struct Checkpoint {
+  std::string format;  // "huggingface", "pali"
+  std::filesystem::path path;
+  ModelConfig config;
+  WeightStore store;
+  TensorTable table;
+  std::optional<Tokenizer> tokenizer;
+  std::vector<std::string> warnings;
+};
+
+struct CheckpointOptions {
+  bool mmap = true;
+  std::filesystem::path tokenizer;
+};
+
+// A Hugging Face folder or a pali checkpoint. Throws Error.
+Checkpoint open_checkpoint(const std::filesystem::path& path,
+                           const CheckpointOptions& options = {});
+
+// Parts of a PaLI-3 put together in memory: what `pali convert --vision --language` writes.
+struct ComposeOptions {
+  std::filesystem::path vision, language, projector, tokenizer;
+  int64_t resolution = 0;
+  uint64_t seed = 0;
+};
+Checkpoint compose_checkpoint(const ComposeOptions& options);
+
+// A checkpoint of random weights with the shapes of a config file of models/configs, made in memory
+// (f32 or bf16): for benchmarks. No tokenizer.
+Checkpoint random_checkpoint(const std::filesystem::path& config_file, DType dtype, uint64_t seed);
+
+// Writes a pali checkpoint (models/FORMAT.md); `dtype` empty keeps each tensor's own.
+void write_checkpoint(const Checkpoint& checkpoint, std::optional<DType> dtype,
+                      const std::filesystem::path& path);
+
+// The running model. Immutable; owns the checkpoint its weights lie in.
+struct Model {
+  Checkpoint checkpoint;
+  std::optional<VisionTower> vision;
+  std::optional<TextTower> text_tower;
+  std::optional<Projector> projector;
+  std::unique_ptr<LanguageModel> language;
+  float logit_scale = 0, logit_bias = 0;  // SigLIP's, where the text tower is there
+};
+
+struct ModelOptions {
+  MatmulPolicy policy;
+  int64_t resolution = 0;
+  std::function<void(double)> on_progress;
+};
+
+Model build_model(Checkpoint checkpoint, const ModelOptions& options);
+
+}  // namespace pali

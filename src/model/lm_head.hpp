@@ -1,0 +1,46 @@
+// The vocabulary product, fused with what its caller wants to know of the logits.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/tensor.hpp"
+#include "exec/context.hpp"
+#include "matmul/matmul.hpp"
+
+namespace pali {
+
+struct ScoredToken {
+  int32_t id = 0;
+  float logprob =
+      0;  // log-softmax over all V logits (over the allowed ids where such a set is given)
+};
+
+// logits = (scale * h) E^T over V tokens. Immutable. All methods take hidden [B, D]; `allowed`,
+// where not empty, is a sorted set of ids: the others count as impossible.
+// Ties go to the lower id. Non-finite logits throw Error(corrupt_file): weights made them.
+class LmHead {
+ public:
+  LmHead(std::unique_ptr<PackedLinear> table, float scale);
+  int64_t vocab() const;
+
+  // The best token of each row.
+  void argmax(const Context& context, ConstMat hidden, std::span<ScoredToken> best,
+              std::span<const int32_t> allowed = {}) const;
+  // The k best tokens of each row, best first: out[b * k + j].
+  void top_k(const Context& context, ConstMat hidden, int64_t k, std::span<ScoredToken> out,
+             std::span<const int32_t> allowed = {}) const;
+  // log P(ids[b]) of each row.
+  void logprob(const Context& context, ConstMat hidden, std::span<const int32_t> ids,
+               std::span<float> out) const;
+  // All logits [B, V].
+  void full(const Context& context, ConstMat hidden, Mat logits) const;
+
+ private:
+  std::unique_ptr<PackedLinear> table_;
+  float scale_ = 1.0f;
+};
+
+}  // namespace pali

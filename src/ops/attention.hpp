@@ -1,0 +1,37 @@
+// Multi-head attention, tiled over the keys: no [N, N] matrix is ever held.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/tensor.hpp"
+#include "exec/context.hpp"
+#include "ops/relative_bias.hpp"
+
+namespace pali {
+
+struct AttentionShape {
+  int64_t heads = 1;
+  int64_t kv_heads = 1;  // heads % kv_heads == 0
+  int64_t head_dim = 64;
+  float scale = 1.0f;  // on q . k; T5: 1
+};
+
+// All queries see all keys. q [M, H*Hd], k, v [N, Hkv*Hd] -> out [M, H*Hd].
+// scores(m, n) = scale * q_m . k_n + bias(n - m); softmax over n in f32.
+// bias: may be null; distances reach from -(M-1) to N-1. out may not overlap the inputs.
+void attention(const Context& context, const AttentionShape& shape, ConstMat q, ConstMat k,
+               ConstMat v, const DistanceBias* bias, Mat out);
+
+// One query a sequence, each with its own keys: a decoder's step.
+// Sequence b's key j lies in row `rows[b][j]` of k and v (rows[b] empty: row j).
+struct StepSequence {
+  ConstMat k, v;                  // [capacity, Hkv*Hd]
+  std::span<const int32_t> rows;  // key j -> row; empty: identity over all of k
+};
+// q [B, H*Hd] -> out [B, H*Hd]. Where bias is given, key j of n has distance j - (n - 1): the query
+// is the newest position.
+void attention_step(const Context& context, const AttentionShape& shape, ConstMat q,
+                    std::span<const StepSequence> sequences, const DistanceBias* bias, Mat out);
+
+}  // namespace pali

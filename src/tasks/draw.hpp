@@ -1,0 +1,15 @@
+// Boxes and labels drawn into a picture. The one file that knows stb_truetype.
+#pragma once
+
+#include <span>
+
+#include "image/image.hpp"
+#include "pali/engine.hpp"
+
+namespace pali {
+
+// Anti-aliased frames, labels on plates that stay readable on any background, colours that
+// colour-blind people can tell apart (Okabe and Ito); one colour a label.
+void draw_boxes(ImageU8& image, std::span<const Box> boxes);
+
+}  // namespace pali

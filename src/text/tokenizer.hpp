@@ -1,0 +1,79 @@
+// SentencePiece with T5's special tokens on top: the one file that knows sentencepiece.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace pali {
+
+struct TokenizerOptions {
+  // T5 appends 100 <extra_id_N> after the last piece, descending, unless the model has them inside.
+  int extra_ids = 0;
+};
+
+// Immutable; const methods may run concurrently.
+class Tokenizer {
+ public:
+  // A SentencePiece .model file or its bytes. Throws Error: not_found, corrupt_file, unsupported
+  // (tokenizer.json alone: the message carries the line of Python that makes a .model).
+  static Tokenizer open(const std::filesystem::path& path, const TokenizerOptions& options = {});
+  static Tokenizer from_bytes(std::span<const std::byte> model, const TokenizerOptions& options,
+                              const std::string& where);
+  // The tokenizer of a model folder, or of the folder a model file lies in: the first of
+  // tokenizer.model, spiece.model, paligemma_tokenizer.model. Empty path where there is none.
+  // tokenizer.json alone throws unsupported, as open() does.
+  static std::filesystem::path find_beside(const std::filesystem::path& model);
+
+  Tokenizer(Tokenizer&&) noexcept;
+  Tokenizer& operator=(Tokenizer&&) noexcept;
+  ~Tokenizer();
+
+  int32_t size() const;  // pieces and extra ids
+  int32_t pad_id() const;
+  int32_t eos_id() const;
+  int32_t unk_id() const;
+
+  // Ids of `text` without an end token; <extra_id_N> found as whole strings, spaces around them
+  // swallowed as transformers' T5Tokenizer does.
+  std::vector<int32_t> encode(std::string_view text) const;
+  // Text of ids; special tokens (pad, eos, extra ids) left out; ids without a piece are left out.
+  std::string decode(std::span<const int32_t> ids) const;
+  // Byte offset in decode(ids) at which each id's own text ends: offsets.size() == ids.size().
+  std::vector<size_t> decode_offsets(std::span<const int32_t> ids) const;
+  // The serialized model, to be put into a checkpoint.
+  std::span<const std::byte> model_bytes() const;
+  int extra_ids() const;
+
+ private:
+  struct Impl;
+  explicit Tokenizer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// SigLIP's own text processing: lower-case, ASCII punctuation stripped, white space collapsed; then
+// ids + end token, cut to `length` with the last one always the end token, padded with `pad`.
+// Ref: SiglipTokenizer.canonicalize_text in transformers.
+std::vector<int32_t> siglip_encode(const Tokenizer& tokenizer, std::string_view text,
+                                   int64_t length, int32_t pad);
+
+// Grows a decoded text by one id at a time and hands out what is new: bytes of an unfinished UTF-8
+// character wait for the next call.
+class StreamDecoder {
+ public:
+  explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  std::string_view next(int32_t id);  // valid until the next call
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::vector<int32_t> ids_;
+  std::string text_, fresh_;
+  size_t shown_ = 0;
+};
+
+}  // namespace pali

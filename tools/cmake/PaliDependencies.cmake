@@ -1,0 +1,31 @@
+# The packages the engine stands on; Debian's own serve (apt names in README.md).
+find_package(Threads REQUIRED)
+find_package(Eigen3 3.4 REQUIRED NO_MODULE)
+find_package(nlohmann_json 3.11 REQUIRED)
+
+find_path(SENTENCEPIECE_INCLUDE_DIR sentencepiece_processor.h REQUIRED)
+find_library(SENTENCEPIECE_LIBRARY sentencepiece REQUIRED)
+add_library(pali_sentencepiece INTERFACE)
+target_include_directories(pali_sentencepiece SYSTEM INTERFACE ${SENTENCEPIECE_INCLUDE_DIR})
+target_link_libraries(pali_sentencepiece INTERFACE ${SENTENCEPIECE_LIBRARY})
+
+find_path(STB_INCLUDE_DIR stb_image.h PATH_SUFFIXES stb REQUIRED)
+add_library(pali_stb INTERFACE)
+target_include_directories(pali_stb SYSTEM INTERFACE ${STB_INCLUDE_DIR})
+
+set(PALI_HAVE_ONEDNN OFF)
+if(PALI_WITH_ONEDNN)
+  find_package(dnnl QUIET)
+  if(dnnl_FOUND)
+    set(PALI_HAVE_ONEDNN ON)
+  else()
+    message(STATUS "oneDNN not found: building without it (libdnnl-dev on Debian)")
+  endif()
+endif()
+
+if(PALI_BUILD_TOOLS)
+  find_package(CLI11 REQUIRED)
+endif()
+if(PALI_BUILD_TESTS)
+  find_package(GTest REQUIRED)
+endif()

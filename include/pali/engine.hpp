@@ -20,6 +20,9 @@
 
 namespace pali {
 
+struct EngineState;   // what an Engine holds; private to the library
+struct SessionState;  // what a Session holds; private to the library
+
 // One generated token as it leaves the decoder (streaming).
 struct Token {
   int32_t id = 0;
@@ -127,9 +130,8 @@ class PALI_API Session {
 
  private:
   friend class Engine;
-  struct Impl;
-  explicit Session(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  explicit Session(std::unique_ptr<SessionState> state);
+  std::unique_ptr<SessionState> state_;
 };
 
 // Immutable after open; copies share the model; const methods may run concurrently.
@@ -158,10 +160,8 @@ class PALI_API Engine {
   TokenEmbeddings embed_tokens(const Image& image, bool projected = false) const;
 
  private:
-  struct Impl;
-  friend class Session;
-  explicit Engine(std::shared_ptr<const Impl> impl);
-  std::shared_ptr<const Impl> impl_;
+  explicit Engine(std::shared_ptr<const EngineState> state);
+  std::shared_ptr<const EngineState> state_;
 };
 
 }  // namespace pali

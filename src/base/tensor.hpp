@@ -23,9 +23,10 @@ struct MatView {
   int64_t stride = 0;
 
   MatView() = default;
-  MatView(T* data, int64_t rows, int64_t cols, int64_t stride)
-      : data(data), rows(rows), cols(cols), stride(stride) {}
-  MatView(T* data, int64_t rows, int64_t cols) : MatView(data, rows, cols, cols) {}
+  MatView(T* first, int64_t row_count, int64_t col_count, int64_t row_stride)
+      : data(first), rows(row_count), cols(col_count), stride(row_stride) {}
+  MatView(T* first, int64_t row_count, int64_t col_count)
+      : MatView(first, row_count, col_count, col_count) {}
   // A view of mutable elements serves where a view of const ones is asked for.
   template <class U>
   requires(std::is_const_v<T>&& std::is_same_v<U, std::remove_const_t<T>>)

@@ -1,1 +1,234 @@
+// Opening a model, and the public methods of Engine and Session.
 #include "pali/engine.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/cast.hpp"
+#include "engine/state.hpp"
+#include "kernels/isa.hpp"
+
+namespace pali {
+namespace {
+
+// Requests that share one decoder run; more gain little and hold more memory.
+constexpr size_t kBatch = 8;
+
+const char* compute_name(ComputeType type) { return type == ComputeType::bf16 ? "bf16" : "f32"; }
+
+const char* backend_name(MatmulBackend backend) {
+  switch (backend) {
+    case MatmulBackend::native:
+      return "native";
+    case MatmulBackend::onednn:
+      return "onednn";
+    case MatmulBackend::reference:
+      return "reference";
+    default:
+      return "auto";
+  }
+}
+
+// The storage type that most parameters have.
+std::string main_dtype(const std::map<std::string, int64_t>& dtypes) {
+  const auto most =
+      std::max_element(dtypes.begin(), dtypes.end(),
+                       [](const auto& a, const auto& b) { return a.second < b.second; });
+  return most == dtypes.end() ? "f32" : most->first;
+}
+
+// What the products are computed in: the weights' own type where the tier multiplies it.
+ComputeType resolve_compute(const EngineOptions& options, const KernelTable& kernels,
+                            const std::string& dtype) {
+  if (options.compute == ComputeType::int8) {
+    throw Error(ErrorCode::unsupported,
+                "int8 products are not in this version (--compute); use f32 or bf16");
+  }
+  const bool native_bf16 = kernels.gemm_bf16.multiply != nullptr;
+  if (options.compute == ComputeType::bf16 && !native_bf16) {
+    throw Error(ErrorCode::unsupported,
+                "this kernel tier does not multiply bf16 (--compute); use --compute f32");
+  }
+  if (options.compute != ComputeType::automatic) return options.compute;
+  if (options.dtype == WeightType::f32) return ComputeType::f32;
+  return dtype == "bf16" && native_bf16 ? ComputeType::bf16 : ComputeType::f32;
+}
+
+ModelInfo describe(const Model& model) {
+  const Checkpoint& checkpoint = model.checkpoint;
+  ModelInfo info;
+  info.format = checkpoint.format;
+  info.family = checkpoint.config.family;
+  info.path = checkpoint.path.string();
+  info.parameters = checkpoint.table.parameters();
+  info.dtypes = checkpoint.table.parameters_by_dtype();
+  info.memory_bytes["weights"] = checkpoint.store.file_bytes();
+  info.config_json = checkpoint.config.json;
+  info.preprocess = checkpoint.config.preprocess_name;
+  info.dtype = main_dtype(info.dtypes);
+  info.has_vision = model.vision.has_value();
+  info.has_language = model.language != nullptr;
+  info.has_text_tower = model.text_tower.has_value();
+  info.image_size = info.has_vision ? model.vision->image_size() : 0;
+  info.warnings = checkpoint.warnings;
+  return info;
+}
+
+}  // namespace
+
+const char* to_string(FinishReason reason) noexcept {
+  switch (reason) {
+    case FinishReason::stop:
+      return "stop";
+    case FinishReason::length:
+      return "length";
+    case FinishReason::cancelled:
+      return "cancelled";
+  }
+  return "cancelled";
+}
+
+const Tokenizer& EngineState::tokenizer() const {
+  if (!model.checkpoint.tokenizer) {
+    throw Error(ErrorCode::not_found,
+                "the model has no tokenizer (" + info.path +
+                    "); put spiece.model or tokenizer.model beside it, or give --tokenizer FILE");
+  }
+  return *model.checkpoint.tokenizer;
+}
+
+Engine::Engine(std::shared_ptr<const EngineState> state) : state_(std::move(state)) {}
+
+Engine Engine::open(const std::filesystem::path& model, const EngineOptions& options) {
+  const Stopwatch load;
+  if (options.threads < 0 || options.threads > 1024) {
+    throw Error(ErrorCode::invalid_argument, "threads must be 1 to 1024, found " +
+                                                 std::to_string(options.threads) +
+                                                 " (--threads); give a number of cores");
+  }
+  const Isa isa = resolve_isa(options.isa);
+  const KernelTable kernels = kernel_table(isa);
+  Checkpoint checkpoint = open_checkpoint(model, {options.mmap, options.tokenizer});
+  checkpoint = cast_checkpoint(std::move(checkpoint), options.dtype);
+  const std::string dtype = main_dtype(checkpoint.table.parameters_by_dtype());
+  ModelOptions build;
+  build.policy = MatmulPolicy{options.matmul, resolve_compute(options, kernels, dtype), isa};
+  build.resolution = options.resolution;
+  build.on_progress = options.on_progress;
+  const int threads = options.threads == 0 ? default_thread_count() : options.threads;
+  auto state = std::make_shared<EngineState>(EngineState{build_model(std::move(checkpoint), build),
+                                                         kernels,
+                                                         std::make_unique<ThreadPool>(threads),
+                                                         {}});
+  state->info = describe(state->model);
+  state->info.isa = isa_name(isa);
+  state->info.matmul = backend_name(options.matmul);
+  state->info.compute = compute_name(build.policy.compute);
+  if (options.dtype == WeightType::f32) state->info.dtype = "f32";
+  state->info.threads = state->pool->size();
+  state->info.load_ms = load.ms();
+  return Engine(std::move(state));
+}
+
+const ModelInfo& Engine::info() const { return state_->info; }
+
+Result Engine::run(const Request& request) const {
+  return std::move(run(std::span<const Request>(&request, 1)).front());
+}
+
+std::vector<Result> Engine::run(std::span<const Request> requests) const {
+  std::vector<CheckedRequest> checked;
+  for (const Request& request : requests) {
+    checked.push_back(check_request(*state_, request, request.images.size()));
+  }
+  std::vector<Result> results;
+  for (size_t first = 0; first < requests.size();) {
+    // Beam searches run alone; the others share a decoder.
+    size_t count = 1;
+    if (checked[first].run.options.beams == 1) {
+      while (count < kBatch && first + count < requests.size() &&
+             checked[first + count].run.options.beams == 1) {
+        ++count;
+      }
+    }
+    std::vector<Tensor> prefixes;
+    std::vector<const Image*> images;
+    std::vector<double> vision_ms;
+    for (size_t i = first; i < first + count; ++i) {
+      const Stopwatch vision;
+      const Tensor visual = encode_images(*state_, state_->context(), requests[i].images);
+      vision_ms.push_back(vision.ms());
+      prefixes.push_back(build_prefix(*state_, visual.view(), checked[i].prompt_ids));
+      images.push_back(requests[i].images.empty() ? nullptr : requests[i].images.data());
+    }
+    std::vector<Result> group =
+        generate_results(*state_, std::span(checked).subspan(first, count), prefixes, images);
+    for (size_t i = 0; i < count; ++i) {
+      group[i].timing.vision_ms = vision_ms[i];
+      results.push_back(std::move(group[i]));
+    }
+    first += count;
+  }
+  return results;
+}
+
+Session Engine::start(std::span<const Image> images) const {
+  auto state = std::make_unique<SessionState>();
+  state->engine = state_;
+  state->images.assign(images.begin(), images.end());
+  if (!images.empty() && !(state_->model.vision && state_->model.projector)) {
+    throw Error(ErrorCode::invalid_argument,
+                "an image for a text-only model (" + state_->info.path +
+                    "); leave the image out, or use a model with a vision tower");
+  }
+  const Stopwatch vision;
+  state->visual = encode_images(*state_, state_->context(), images);
+  state->vision_ms = vision.ms();
+  return Session(std::move(state));
+}
+
+std::vector<Score> Engine::score(const Request& request, std::span<const std::string> texts,
+                                 const ScoreOptions& options) const {
+  const CheckedRequest checked = check_request(*state_, request, request.images.size());
+  const Tensor visual = encode_images(*state_, state_->context(), request.images);
+  const Tensor prefix = build_prefix(*state_, visual.view(), checked.prompt_ids);
+  return score_texts(*state_, prefix.view(), texts, options);
+}
+
+Session::Session(std::unique_ptr<SessionState> state) : state_(std::move(state)) {}
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
+Session::~Session() = default;
+
+namespace {
+
+void refuse_images(const Request& request) {
+  if (!request.images.empty()) {
+    throw Error(ErrorCode::invalid_argument,
+                "a session has its images already (Request::images); leave them out");
+  }
+}
+
+}  // namespace
+
+Result Session::run(const Request& request) const {
+  refuse_images(request);
+  const CheckedRequest checked = check_request(*state_->engine, request, state_->images.size());
+  std::vector<Tensor> prefix;
+  prefix.push_back(build_prefix(*state_->engine, state_->visual.view(), checked.prompt_ids));
+  const Image* image = state_->images.empty() ? nullptr : state_->images.data();
+  std::vector<Result> results =
+      generate_results(*state_->engine, {&checked, 1}, prefix, {&image, 1});
+  results[0].timing.vision_ms = state_->vision_ms;
+  return std::move(results[0]);
+}
+
+std::vector<Score> Session::score(const Request& request, std::span<const std::string> texts,
+                                  const ScoreOptions& options) const {
+  refuse_images(request);
+  const CheckedRequest checked = check_request(*state_->engine, request, state_->images.size());
+  const Tensor prefix = build_prefix(*state_->engine, state_->visual.view(), checked.prompt_ids);
+  return score_texts(*state_->engine, prefix.view(), texts, options);
+}
+
+}  // namespace pali

@@ -1,0 +1,104 @@
+// Embeddings and zero-shot classification: the vision half on its own.
+#include <algorithm>
+#include <cmath>
+
+#include "engine/state.hpp"
+#include "image/image.hpp"
+
+namespace pali {
+namespace {
+
+std::vector<float> to_vector(ConstMat row) { return {row.row(0), row.row(0) + row.cols}; }
+
+[[noreturn]] void no_head(const EngineState& engine, const char* what) {
+  throw Error(ErrorCode::unsupported, std::string("this model has no ") + what + " (" +
+                                          engine.info.path +
+                                          "); use a SigLIP model, or embed --tokens");
+}
+
+Tensor visual_tokens(const EngineState& engine, const Context& context, const Image& image) {
+  if (!engine.model.vision) no_head(engine, "vision tower");
+  Preprocessing how = engine.model.checkpoint.config.preprocessing;
+  how.size = engine.model.vision->image_size();
+  return engine.model.vision->run(context, preprocess(image, how).view());
+}
+
+std::vector<float> text_embedding(const EngineState& engine, std::string_view text) {
+  if (!engine.model.text_tower) no_head(engine, "text tower");
+  const TextTower& tower = *engine.model.text_tower;
+  const std::vector<int32_t> ids = siglip_encode(engine.tokenizer(), text, tower.length(),
+                                                 engine.model.checkpoint.config.text_tower->pad);
+  return to_vector(tower.run(engine.context(), ids).view());
+}
+
+std::vector<LabelScore> by_two_towers(const EngineState& engine, std::span<const float> image,
+                                      std::span<const std::string> labels) {
+  std::vector<LabelScore> scores;
+  for (const std::string& label : labels) {
+    const double logit = siglip_logit(image, text_embedding(engine, label),
+                                      engine.model.logit_scale, engine.model.logit_bias);
+    scores.push_back({label, 1.0 / (1.0 + std::exp(-logit)), logit});
+  }
+  return scores;
+}
+
+// Softmax of log P(label | image, caption prompt).
+std::vector<LabelScore> by_language_model(const Engine& engine, const Image& image,
+                                          std::span<const std::string> labels) {
+  Request request;
+  request.images = {image};
+  request.task = Task::caption;
+  std::vector<LabelScore> scores;
+  double best = -INFINITY;
+  for (const Score& score : engine.score(request, labels)) {
+    scores.push_back({score.text, 0, score.logprob});
+    best = std::max(best, score.logprob);
+  }
+  double total = 0;
+  for (LabelScore& score : scores) total += score.probability = std::exp(score.logit - best);
+  for (LabelScore& score : scores) score.probability /= total;
+  return scores;
+}
+
+}  // namespace
+
+std::vector<float> Engine::embed(const Image& image) const {
+  if (!state_->model.vision || !state_->model.vision->has_pooling_head()) {
+    no_head(*state_, "pooling head");
+  }
+  const Context context = state_->context();
+  const Tensor tokens = visual_tokens(*state_, context, image);
+  return to_vector(state_->model.vision->pool(context, tokens.view()).view());
+}
+
+std::vector<float> Engine::embed(std::string_view text) const {
+  return text_embedding(*state_, text);
+}
+
+TokenEmbeddings Engine::embed_tokens(const Image& image, bool projected) const {
+  const Context context = state_->context();
+  Tensor tokens = visual_tokens(*state_, context, image);
+  if (projected) {
+    if (!state_->model.projector) no_head(*state_, "projector");
+    tokens = state_->model.projector->run(context, tokens.view());
+  }
+  TokenEmbeddings out{tokens.rows(), tokens.cols(), {}};
+  for (int64_t i = 0; i < tokens.rows(); ++i) {
+    out.values.insert(out.values.end(), tokens.row(i), tokens.row(i) + tokens.cols());
+  }
+  return out;
+}
+
+std::vector<LabelScore> Engine::classify(const Image& image,
+                                         std::span<const std::string> labels) const {
+  if (labels.empty()) {
+    throw Error(ErrorCode::invalid_argument, "no labels (classify); give at least one");
+  }
+  const Model& model = state_->model;
+  if (model.text_tower && model.vision && model.vision->has_pooling_head()) {
+    return by_two_towers(*state_, embed(image), labels);
+  }
+  return by_language_model(*this, image, labels);
+}
+
+}  // namespace pali

@@ -1,0 +1,165 @@
+// The way of the data, from images and a prompt to answers.
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include "engine/state.hpp"
+#include "image/image.hpp"
+#include "tasks/parse.hpp"
+
+namespace pali {
+namespace {
+
+void copy_rows(ConstMat from, Mat to) {
+  for (int64_t i = 0; i < from.rows; ++i) {
+    std::memcpy(to.row(i), from.row(i), static_cast<size_t>(from.cols) * sizeof(float));
+  }
+}
+
+// tokens without the end token, and their text.
+Candidate to_candidate(const EngineState& engine, const Hypothesis& hypothesis) {
+  Candidate candidate;
+  candidate.tokens = hypothesis.tokens;
+  if (hypothesis.finish == FinishReason::stop && !candidate.tokens.empty()) {
+    candidate.tokens.pop_back();
+  }
+  candidate.text = engine.tokenizer().decode(candidate.tokens);
+  candidate.logprob = hypothesis.logprob;
+  candidate.score = hypothesis.score;
+  return candidate;
+}
+
+Result to_result(const EngineState& engine, const CheckedRequest& request, const Image* image,
+                 std::span<const Hypothesis> hypotheses) {
+  Result result;
+  result.prompt = request.prompt;
+  if (hypotheses.empty()) return result;  // cancelled before the first token
+  for (const Hypothesis& hypothesis : hypotheses) {
+    result.candidates.push_back(to_candidate(engine, hypothesis));
+  }
+  const Candidate& best = result.candidates.front();
+  result.text = best.text;
+  result.tokens = best.tokens;
+  result.logprob = best.logprob;
+  result.finish = hypotheses.front().finish;
+  if (request.task == Task::detect && image != nullptr) {
+    const std::vector<size_t> ends = engine.tokenizer().decode_offsets(best.tokens);
+    const std::span<const float> logprobs(hypotheses.front().token_logprobs.data(),
+                                          best.tokens.size());
+    Detections found = parse_detections(best.text, image->width(), image->height(), request.objects,
+                                        ends, logprobs);
+    result.boxes = std::move(found.boxes);
+    result.invalid_boxes = found.invalid;
+  }
+  return result;
+}
+
+}  // namespace
+
+Tensor encode_images(const EngineState& engine, const Context& context,
+                     std::span<const Image> images) {
+  if (images.empty()) return {};
+  const VisionTower& vision = *engine.model.vision;
+  Preprocessing how = engine.model.checkpoint.config.preprocessing;
+  how.size = vision.image_size();
+  Tensor visual(static_cast<int64_t>(images.size()) * vision.tokens(),
+                engine.model.projector->width());
+  for (size_t j = 0; j < images.size(); ++j) {
+    Context named = context;
+    Tracer prefixed;
+    if (context.tracing() && images.size() > 1) {
+      prefixed = [&](std::string_view name, ConstMat values) {
+        (*context.tracer)("image" + std::to_string(j) + "/" + std::string(name), values);
+      };
+      named.tracer = &prefixed;
+    }
+    const Tensor pixels = preprocess(images[j], how);
+    const Tensor tokens = vision.run(named, pixels.view());
+    const Tensor projected = engine.model.projector->run(named, tokens.view());
+    copy_rows(projected.view(),
+              visual.view().rows_from(static_cast<int64_t>(j) * vision.tokens(), vision.tokens()));
+  }
+  return visual;
+}
+
+Tensor build_prefix(const EngineState& engine, ConstMat visual, std::span<const int32_t> ids) {
+  const LanguageModel& language = *engine.model.language;
+  Tensor prefix(visual.rows + static_cast<int64_t>(ids.size()), language.width());
+  copy_rows(visual, prefix.view());
+  language.embed(ids, prefix.view().rows_from(visual.rows, static_cast<int64_t>(ids.size())));
+  return prefix;
+}
+
+std::vector<Result> generate_results(const EngineState& engine,
+                                     std::span<const CheckedRequest> requests,
+                                     std::span<const Tensor> prefixes,
+                                     std::span<const Image* const> first_images) {
+  const Context context = engine.context();
+  const LanguageModel& language = *engine.model.language;
+  DecoderLimits limits{1, 0};
+  std::vector<ConstMat> views;
+  std::vector<GenerationRun> runs;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const GenerationOptions& options = requests[i].run.options;
+    limits.max_steps = std::max<int64_t>(limits.max_steps, options.max_tokens);
+    limits.max_sequences += options.beams;
+    views.push_back(prefixes[i].view());
+    runs.push_back(requests[i].run);
+  }
+  const Stopwatch prefill;
+  const std::unique_ptr<Decoder> decoder = language.start(context, views, limits);
+  const double prefill_ms = prefill.ms();
+
+  const Stopwatch decode;
+  const SpecialTokens special{language.start_token(), language.end_token()};
+  const bool beams = requests.size() == 1 && requests[0].run.options.beams > 1;
+  std::vector<std::vector<Hypothesis>> found(requests.size());
+  if (beams) {
+    found[0] = generate_beam(context, *decoder, special, runs[0]);
+  } else {
+    std::vector<Hypothesis> greedy = generate_greedy(context, *decoder, special, runs);
+    for (size_t i = 0; i < greedy.size(); ++i) found[i].push_back(std::move(greedy[i]));
+  }
+  const double decode_ms = decode.ms();
+
+  std::vector<Result> results;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    Result result = to_result(engine, requests[i], first_images[i], found[i]);
+    if (result.candidates.empty()) result.finish = FinishReason::cancelled;
+    if (!beams) result.candidates.clear();
+    const double steps = found[i].empty() ? 0 : static_cast<double>(found[i][0].tokens.size());
+    result.timing = {engine.info.load_ms, 0, prefill_ms, decode_ms,
+                     decode_ms > 0 ? steps * 1e3 / decode_ms : 0};
+    results.push_back(std::move(result));
+  }
+  return results;
+}
+
+std::vector<Score> score_texts(const EngineState& engine, ConstMat prefix,
+                               std::span<const std::string> texts, const ScoreOptions& options) {
+  const LanguageModel& language = *engine.model.language;
+  std::vector<Score> scores;
+  std::vector<std::vector<int32_t>> targets;
+  int64_t longest = 1;
+  for (const std::string& text : texts) {
+    Score score{text, engine.tokenizer().encode(text), {}, 0};
+    if (options.end_token) score.tokens.push_back(language.end_token());
+    longest = std::max<int64_t>(longest, static_cast<int64_t>(score.tokens.size()));
+    targets.push_back(score.tokens);
+    scores.push_back(std::move(score));
+  }
+  if (texts.empty()) return scores;
+  const Context context = engine.context();
+  const ConstMat prefixes[] = {prefix};
+  const std::unique_ptr<Decoder> decoder =
+      language.start(context, prefixes, {longest, static_cast<int64_t>(texts.size())});
+  const SpecialTokens special{language.start_token(), language.end_token()};
+  std::vector<std::vector<float>> logprobs = score_targets(context, *decoder, special, targets);
+  for (size_t i = 0; i < scores.size(); ++i) {
+    scores[i].token_logprobs = std::move(logprobs[i]);
+    for (const float value : scores[i].token_logprobs) scores[i].logprob += value;
+  }
+  return scores;
+}
+
+}  // namespace pali

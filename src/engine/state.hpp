@@ -1,0 +1,77 @@
+// What an Engine holds, and the steps of a request that engine, session and scoring share.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "exec/context.hpp"
+#include "generate/generate.hpp"
+#include "kernels/kernel_table.hpp"
+#include "model/assemble.hpp"
+#include "pali/engine.hpp"
+
+namespace pali {
+
+struct EngineState {
+  Model model;
+  KernelTable kernels;
+  std::unique_ptr<ThreadPool> pool;
+  ModelInfo info;
+
+  // A const Engine lends its pool: the pool serialises its own users.
+  Context context() const { return Context{*pool, kernels, nullptr}; }
+  const Tokenizer& tokenizer() const;  // throws Error(unsupported) where the model has none
+};
+
+struct SessionState {
+  std::shared_ptr<const EngineState> engine;
+  std::vector<Image> images;
+  Tensor visual;  // [sum of N, D], images in order
+  double vision_ms = 0;
+};
+
+// Wall clock since construction.
+class Stopwatch {
+ public:
+  double ms() const {
+    return std::chrono::duration<double, std::milli>(Clock::now() - start_).count();
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point start_ = Clock::now();
+};
+
+// check.cpp: the second door. A checked request has its task's defaults filled in, and its prompt
+// rendered and tokenized (end token included).
+struct CheckedRequest {
+  Task task = Task::run;
+  std::string prompt;  // after the template
+  std::vector<int32_t> prompt_ids;
+  std::string objects;  // Task::detect: what was asked for
+  GenerationRun run;
+};
+// image_count: images of the request or of its session. Throws Error(invalid_argument,
+// unsupported).
+CheckedRequest check_request(const EngineState& engine, const Request& request, size_t image_count);
+
+// pipeline.cpp: the way of the data.
+// Images -> visual tokens in the language model's width [sum of N, D]. Several images: stage names
+// are prefixed "image{j}/" for the tracer.
+Tensor encode_images(const EngineState& engine, const Context& context,
+                     std::span<const Image> images);
+// Visual tokens (may be empty), then the prompt's embeddings: [S, D].
+Tensor build_prefix(const EngineState& engine, ConstMat visual, std::span<const int32_t> ids);
+// One decoder run over requests whose prefixes are ready; beams only where there is one request.
+std::vector<Result> generate_results(const EngineState& engine,
+                                     std::span<const CheckedRequest> requests,
+                                     std::span<const Tensor> prefixes,
+                                     std::span<const Image* const> first_images);
+// log P of each text after the prefix.
+std::vector<Score> score_texts(const EngineState& engine, ConstMat prefix,
+                               std::span<const std::string> texts, const ScoreOptions& options);
+
+}  // namespace pali

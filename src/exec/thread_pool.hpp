@@ -30,7 +30,8 @@ class FunctionRef<R(Args...)> {
 
 class ThreadPool {
  public:
-  // `threads` >= 1 counts the calling thread: a pool of 1 starts none.
+  // `threads` counts the calling thread: a pool of 1 starts none. Throws Error(invalid_argument)
+  // outside of 1..1024.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -39,11 +40,12 @@ class ThreadPool {
   int size() const;
 
   // Calls body(begin, end, thread) for disjoint ranges that cover [0, n), each a multiple of
-  // `grain` long but the last; thread in [0, size()) tells scratch areas apart, and no two calls
-  // with the same `thread` run at once. Returns when all have ended; rethrows the first exception.
+  // `grain` long but the last; thread in [0, size()) tells scratch areas of this call apart: within
+  // one call, no two bodies with the same `thread` run at once. Returns when all have ended;
+  // rethrows the first exception, after which ranges not yet begun are left out.
   // May be called from several threads and from inside a body: where the pool is busy, the whole
-  // range runs on the calling thread as thread 0 (callers own their scratch, so that is safe).
-  // Results must not depend on how the range was cut.
+  // range runs on the calling thread as thread 0. So scratch belongs to the call, never to the
+  // pool. Results must not depend on how the range was cut.
   void parallel_for(int64_t n, int64_t grain,
                     FunctionRef<void(int64_t begin, int64_t end, int thread)> body);
 

@@ -1,1 +1,285 @@
+// The baseline tier: product code on any CPU, and the oracle that the other tiers are tested
+// against. Plain loops on purpose: nothing is shared with the vector tiers, so that a mistake in
+// those cannot hide here. Sums run in a fixed number of lanes, which any compiler may vectorise
+// without being allowed to reorder.
+#include <math.h>  // not <cmath>: its overloads are inline functions, merged across objects
+#include <string.h>
+
 #include "kernels/kernel_table.hpp"
+
+namespace pali {
+namespace scalar {
+namespace {
+
+constexpr int64_t kLanes = 16;
+
+float from_bits(uint32_t bits) {
+  float value;
+  memcpy(&value, &bits, 4);
+  return value;
+}
+
+uint32_t to_bits(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, 4);
+  return bits;
+}
+
+float half_to_float(uint16_t half) {
+  const uint32_t sign = static_cast<uint32_t>(half & 0x8000u) << 16;
+  const uint32_t exponent = (half >> 10) & 0x1fu;
+  const uint32_t mantissa = half & 0x3ffu;
+  if (exponent == 0x1fu) {  // NaN leaves quiet, as from the conversion instruction
+    const uint32_t quiet = mantissa != 0 ? 0x400000u : 0u;
+    return from_bits(sign | 0x7f800000u | quiet | (mantissa << 13));
+  }
+  if (exponent == 0) {
+    const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
+    return from_bits(sign | to_bits(magnitude));
+  }
+  return from_bits(sign | ((exponent + 112u) << 23) | (mantissa << 13));
+}
+
+float load(const std::byte* data, KernelType type, int64_t index) {
+  if (type == KernelType::f32) {
+    float value;
+    memcpy(&value, data + index * 4, 4);
+    return value;
+  }
+  uint16_t bits;
+  memcpy(&bits, data + index * 2, 2);
+  return type == KernelType::bf16 ? from_bits(static_cast<uint32_t>(bits) << 16)
+                                  : half_to_float(bits);
+}
+
+const std::byte* row_of(const std::byte* data, KernelType type, int64_t elements) {
+  return data + elements * (type == KernelType::f32 ? 4 : 2);
+}
+
+// Lane sums added pairwise: the error grows with n / kLanes + log2(kLanes).
+float add_lanes(float* lanes) {
+  for (int64_t width = kLanes / 2; width > 0; width /= 2) {
+    for (int64_t l = 0; l < width; ++l) lanes[l] += lanes[l + width];
+  }
+  return lanes[0];
+}
+
+template <class Term>
+float sum_of(int64_t n, Term term) {
+  float lanes[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (int64_t l = 0; l < kLanes; ++l) lanes[l] += term(i + l);
+  }
+  for (; i < n; ++i) lanes[i % kLanes] += term(i);
+  return add_lanes(lanes);
+}
+
+void layer_norm(const float* x, const float* weight, const float* bias, float eps, int64_t n,
+                float* y) {
+  const float mean = sum_of(n, [=](int64_t i) { return x[i]; }) / static_cast<float>(n);
+  const float variance =
+      sum_of(n, [=](int64_t i) { return (x[i] - mean) * (x[i] - mean); }) / static_cast<float>(n);
+  const float scale = 1.0f / sqrtf(variance + eps);
+  for (int64_t i = 0; i < n; ++i) {
+    const float shift = bias != nullptr ? bias[i] : 0.0f;
+    y[i] = (x[i] - mean) * scale * weight[i] + shift;
+  }
+}
+
+void rms_norm(const float* x, const float* weight, float eps, int64_t n, float* y) {
+  const float mean_square =
+      sum_of(n, [=](int64_t i) { return x[i] * x[i]; }) / static_cast<float>(n);
+  const float scale = 1.0f / sqrtf(mean_square + eps);
+  for (int64_t i = 0; i < n; ++i) y[i] = x[i] * scale * weight[i];
+}
+
+float activate(KernelActivation activation, float x) {
+  switch (activation) {
+    case KernelActivation::none:
+      return x;
+    case KernelActivation::gelu_tanh:  // Hendrycks and Gimpel 2016, the tanh form
+      return 0.5f * x * (1.0f + tanhf(0.7978845608028654f * (x + 0.044715f * x * x * x)));
+    case KernelActivation::gelu_erf:
+      return 0.5f * x * (1.0f + erff(x * 0.7071067811865476f));
+    case KernelActivation::quick_gelu:
+      return x / (1.0f + expf(-1.702f * x));
+    case KernelActivation::silu:
+      return x / (1.0f + expf(-x));
+    case KernelActivation::relu:
+      return x < 0.0f ? 0.0f : x;  // NaN stays NaN
+  }
+  return x;
+}
+
+void epilogue(const float* x, const float* bias, KernelActivation activation, const float* gate,
+              const float* residual, int64_t n, float* y) {
+  for (int64_t i = 0; i < n; ++i) {
+    float value = activate(activation, bias != nullptr ? x[i] + bias[i] : x[i]);
+    if (gate != nullptr) value *= gate[i];
+    if (residual != nullptr) value += residual[i];
+    y[i] = value;
+  }
+}
+
+float dot(const float* a, const float* b, int64_t n) {
+  return sum_of(n, [=](int64_t i) { return a[i] * b[i]; });
+}
+
+float max(const float* x, int64_t n) {
+  float best = x[0];
+  for (int64_t i = 1; i < n; ++i) {
+    if (!(x[i] <= best)) best = x[i];  // true for a NaN too, which then stays: see the next line
+    if (best != best) return best;
+  }
+  return best;
+}
+
+float sum_exp(const float* x, float shift, int64_t n) {
+  return sum_of(n, [=](int64_t i) { return expf(x[i] - shift); });
+}
+
+void widen(const std::byte* x, KernelType type, int64_t n, float* y) {
+  for (int64_t i = 0; i < n; ++i) y[i] = load(x, type, i);
+}
+
+void to_bf16(const float* x, int64_t n, uint16_t* y) {
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t bits = to_bits(x[i]);
+    const bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
+    const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    y[i] = static_cast<uint16_t>(nan ? (bits >> 16) | 0x40u : rounded);
+  }
+}
+
+// Weights are widened a strip at a time, so that the sums run over plain floats.
+void gemv(const GemvArgs& args) {
+  constexpr int64_t kStrip = 256;
+  constexpr int64_t kRows = 8;
+  float strip[kStrip];
+  float lanes[kRows][kLanes];
+  for (int64_t first = 0; first < args.m; first += kRows) {
+    const int64_t rows = args.m - first < kRows ? args.m - first : kRows;
+    for (int64_t j = 0; j < args.n; ++j) {
+      const std::byte* w = row_of(args.w, args.type, j * args.w_stride);
+      memset(lanes, 0, sizeof(lanes));
+      for (int64_t k = 0; k < args.k; k += kStrip) {
+        const int64_t count = args.k - k < kStrip ? args.k - k : kStrip;
+        widen(row_of(w, args.type, k), args.type, count, strip);
+        for (int64_t i = 0; i < rows; ++i) {
+          const float* x = args.x + (first + i) * args.x_stride + k;
+          int64_t t = 0;
+          for (; t + kLanes <= count; t += kLanes) {
+            for (int64_t l = 0; l < kLanes; ++l) lanes[i][l] += x[t + l] * strip[t + l];
+          }
+          for (; t < count; ++t) lanes[i][t % kLanes] += x[t] * strip[t];
+        }
+      }
+      for (int64_t i = 0; i < rows; ++i) {
+        args.y[(first + i) * args.y_stride + j] = add_lanes(lanes[i]);
+      }
+    }
+  }
+}
+
+constexpr int kMr = 4;
+constexpr int kNr = 8;
+
+void pack_weights(const std::byte* w, KernelType type, int64_t out_stride, int64_t in_stride,
+                  int64_t n, int64_t kc, void* panel) {
+  float* out = static_cast<float*>(panel);
+  for (int64_t k = 0; k < kc; ++k) {
+    for (int64_t j = 0; j < kNr; ++j) {
+      out[k * kNr + j] = j < n ? load(w, type, j * out_stride + k * in_stride) : 0.0f;
+    }
+  }
+}
+
+template <int kRows>
+void multiply_rows(const float* a, int64_t a_stride, const float* panel, int64_t kc, float* c,
+                   int64_t c_stride, int64_t n, bool accumulate) {
+  float sums[kRows][kNr] = {};
+  for (int64_t k = 0; k < kc; ++k) {
+    for (int i = 0; i < kRows; ++i) {
+      for (int j = 0; j < kNr; ++j) sums[i][j] += a[i * a_stride + k] * panel[k * kNr + j];
+    }
+  }
+  for (int i = 0; i < kRows; ++i) {
+    float* row = c + i * c_stride;
+    for (int64_t j = 0; j < n; ++j) row[j] = accumulate ? row[j] + sums[i][j] : sums[i][j];
+  }
+}
+
+void multiply(const void* a, int64_t a_stride, int64_t m, const void* panel, int64_t kc, float* c,
+              int64_t c_stride, int64_t n, bool accumulate) {
+  using Rows =
+      void (*)(const float*, int64_t, const float*, int64_t, float*, int64_t, int64_t, bool);
+  constexpr Rows kByRows[kMr] = {multiply_rows<1>, multiply_rows<2>, multiply_rows<3>,
+                                 multiply_rows<4>};
+  kByRows[m - 1](static_cast<const float*>(a), a_stride, static_cast<const float*>(panel), kc, c,
+                 c_stride, n, accumulate);
+}
+
+// One query at a time; blocks of keys with a running maximum (Milakov and Gimelshein 2018, "Online
+// normalizer calculation for softmax"), so that only one block of scores is ever held.
+void attention(const AttentionTile& tile) {
+  const int64_t dim = tile.head_dim;
+  float* scores = tile.scratch;
+  const auto row = [&](int64_t j) {
+    return tile.rows != nullptr ? static_cast<int64_t>(tile.rows[j]) : j;
+  };
+  for (int64_t i = 0; i < tile.queries; ++i) {
+    const float* q = tile.q + i * tile.q_stride;
+    float* out = tile.out + i * tile.out_stride;
+    float highest = -INFINITY;
+    float total = 0.0f;
+    for (int64_t d = 0; d < dim; ++d) out[d] = 0.0f;
+    for (int64_t first = 0; first < tile.keys; first += kAttentionKeys) {
+      const int64_t count = tile.keys - first < kAttentionKeys ? tile.keys - first : kAttentionKeys;
+      for (int64_t j = 0; j < count; ++j) {
+        scores[j] = tile.scale * dot(q, tile.k + row(first + j) * tile.k_stride, dim);
+        if (tile.bias != nullptr) scores[j] += tile.bias[first + j - i];
+      }
+      const float block_highest = max(scores, count);
+      const float next =
+          highest < block_highest || block_highest != block_highest ? block_highest : highest;
+      // All scores so far -inf: any finite shift keeps their exponentials at 0.
+      const float shift = next == -INFINITY ? 0.0f : next;
+      const float correction = expf(highest - shift);
+      for (int64_t j = 0; j < count; ++j) scores[j] = expf(scores[j] - shift);
+      total = total * correction + sum_of(count, [=](int64_t j) { return scores[j]; });
+      for (int64_t d = 0; d < dim; ++d) out[d] *= correction;
+      for (int64_t j = 0; j < count; ++j) {
+        const float* v = tile.v + row(first + j) * tile.v_stride;
+        for (int64_t d = 0; d < dim; ++d) out[d] += scores[j] * v[d];
+      }
+      highest = next;
+    }
+    for (int64_t d = 0; d < dim; ++d) out[d] /= total;
+  }
+}
+
+}  // namespace
+}  // namespace scalar
+
+void fill_scalar(KernelTable& table) {
+  table = KernelTable{};
+  table.layer_norm = scalar::layer_norm;
+  table.rms_norm = scalar::rms_norm;
+  table.epilogue = scalar::epilogue;
+  table.dot = scalar::dot;
+  table.max = scalar::max;
+  table.sum_exp = scalar::sum_exp;
+  table.widen = scalar::widen;
+  table.to_bf16 = scalar::to_bf16;
+  table.gemv = scalar::gemv;
+  table.gemm_f32.mr = scalar::kMr;
+  table.gemm_f32.nr = scalar::kNr;
+  table.gemm_f32.k_step = 1;
+  table.gemm_f32.element_bytes = 4;
+  table.gemm_f32.pack_weights = scalar::pack_weights;
+  table.gemm_f32.multiply = scalar::multiply;
+  table.attention = scalar::attention;
+}
+
+}  // namespace pali

@@ -1,0 +1,121 @@
+"""What can be in a scene: things (picture and name), words to write, fonts, background colours.
+
+Pictures come from Noto Color Emoji (SIL OFL 1.1), names and words from Unicode CLDR (Unicode licence),
+letters from fonts that may be used in pictures freely. Nothing is downloaded: the files are Debian's
+packages fonts-noto-color-emoji, unicode-cldr-core, fonts-dejavu-core, fonts-dejavu-extra,
+fonts-liberation, fonts-lato and fonts-open-sans.
+"""
+
+import csv
+import functools
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+HERE = Path(__file__).resolve().parent
+FONT_ROOT = Path(os.environ.get("PALI_FONTS", "/usr/share/fonts/truetype"))
+CLDR_ROOT = Path(os.environ.get("PALI_CLDR", "/usr/share/unicode/cldr/common"))
+EMOJI_FONT = FONT_ROOT / "noto" / "NotoColorEmoji.ttf"
+EMOJI_STRIKE = 109  # the only bitmap size of the font
+
+TRAIN_FONTS = [
+    "dejavu/DejaVuSans.ttf", "dejavu/DejaVuSans-Bold.ttf", "dejavu/DejaVuSansCondensed-Bold.ttf",
+    "dejavu/DejaVuSerif.ttf", "dejavu/DejaVuSerif-Bold.ttf", "dejavu/DejaVuSansMono.ttf",
+    "liberation/LiberationSans-Regular.ttf", "liberation/LiberationSans-Bold.ttf",
+    "liberation/LiberationSerif-Bold.ttf", "liberation/LiberationMono-Bold.ttf",
+    "lato/Lato-Regular.ttf", "lato/Lato-Bold.ttf", "lato/Lato-Black.ttf",
+]
+TEST_FONTS = [
+    "open-sans/OpenSans-Regular.ttf", "open-sans/OpenSans-Semibold.ttf", "open-sans/OpenSans-Bold.ttf",
+    "dejavu/DejaVuSansMono-Bold.ttf", "liberation/LiberationSerif-Regular.ttf",
+]
+
+# Name: ranges of hue (degrees), saturation and value, with gaps between the names.
+COLOURS = {
+    "red": ((-8, 8), (0.75, 1.0), (0.65, 0.95)),
+    "orange": ((24, 36), (0.8, 1.0), (0.9, 1.0)),
+    "yellow": ((50, 62), (0.6, 1.0), (0.9, 1.0)),
+    "green": ((95, 150), (0.5, 1.0), (0.4, 0.8)),
+    "blue": ((205, 240), (0.55, 1.0), (0.5, 1.0)),
+    "purple": ((268, 292), (0.5, 1.0), (0.45, 0.8)),
+    "pink": ((320, 345), (0.25, 0.5), (0.95, 1.0)),
+    "brown": ((18, 30), (0.6, 0.85), (0.3, 0.5)),
+    "white": ((0, 360), (0.0, 0.04), (0.95, 1.0)),
+    "gray": ((0, 360), (0.0, 0.06), (0.4, 0.65)),
+    "black": ((0, 360), (0.0, 0.3), (0.0, 0.1)),
+}
+
+
+@functools.lru_cache(maxsize=None)
+def things():
+    """List of (codepoint string, English name, article or '')."""
+    with open(HERE / "classes.tsv", encoding="utf-8") as f:
+        rows = [r for r in csv.reader(f, delimiter="\t") if r and not r[0].startswith("#")]
+    return [(chr(int(c, 16)), name, "" if article == "-" else article) for c, name, article in rows]
+
+
+@functools.lru_cache(maxsize=None)
+def annotations(language="en"):
+    """CLDR's (short name, keywords) of every character in one language."""
+    text = (CLDR_ROOT / "annotations" / f"{language}.xml").read_text(encoding="utf-8")
+    keywords = dict(re.findall(r'<annotation cp="([^"]+)">([^<]+)<', text))
+    return {cp: (name, [k.strip() for k in keywords.get(cp, "").split("|") if k.strip()])
+            for cp, name in re.findall(r'<annotation cp="([^"]+)" type="tts">([^<]+)<', text)}
+
+
+@functools.lru_cache(maxsize=None)
+def words(longest=7):
+    """English words of 2..longest letters, from CLDR's names and keywords."""
+    found = set()
+    for name, keywords in annotations("en").values():
+        for phrase in [name, *keywords]:
+            found.update(re.findall(r"[a-z]+", phrase.lower()))
+    return sorted(w for w in found if 2 <= len(w) <= longest)
+
+
+@functools.lru_cache(maxsize=None)
+def picture(index):
+    """The emoji of one thing as RGBA, cropped to what is visible."""
+    font = ImageFont.truetype(str(EMOJI_FONT), EMOJI_STRIKE)
+    image = Image.new("RGBA", (160, 160), (0, 0, 0, 0))
+    ImageDraw.Draw(image).text((10, 10), things()[index][0], font=font, embedded_color=True)
+    box = image.getchannel("A").point(lambda a: 255 if a > 24 else 0).getbbox()
+    if box is None:
+        raise SystemExit(f"{EMOJI_FONT} has no picture of {things()[index]}")
+    return image.crop(box)
+
+
+@functools.lru_cache(maxsize=512)
+def font(path, size):
+    """One font at one size."""
+    return ImageFont.truetype(str(FONT_ROOT / path), size)
+
+
+def colour_is_for_test(rgb):
+    """Colours are split between training and test by an interleaved lattice of 12 levels a step."""
+    r, g, b = (int(v) // 12 for v in rgb)
+    return (r + 3 * g + 5 * b) % 7 == 0
+
+
+def colour(rng, name, test):
+    """A random colour of that name, from the half of the lattice that belongs to the split."""
+    hue, saturation, value = COLOURS[name]
+    for _ in range(200):
+        h = rng.uniform(*hue) % 360 / 60
+        s, v = rng.uniform(*saturation), rng.uniform(*value)
+        k = [(n + h) % 6 for n in (5, 3, 1)]
+        rgb = tuple(int(round(255 * v * (1 - s * max(0.0, min(x, 4 - x, 1.0))))) for x in k)
+        if colour_is_for_test(rgb) == test:
+            return rgb
+    return rgb
+
+
+def any_colour(rng, test):
+    """A random colour without a name, of the split."""
+    while True:
+        rgb = tuple(int(v) for v in rng.integers(0, 256, 3))
+        if colour_is_for_test(rgb) == test:
+            return np.array(rgb)

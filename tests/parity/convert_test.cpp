@@ -1,0 +1,150 @@
+// The same checkpoint as a folder, as a converted file, and composed of its parts: the same bits.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "pali/pali.hpp"
+#include "parity/golden.hpp"
+#include "parity/rig.hpp"
+
+namespace pali::parity {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A file name of its own for every test, removed at the end.
+class Files : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = ::testing::UnitTest::GetInstance()->current_test_info()->name();
+    for (char& c : name) c = c == '/' ? '_' : c;
+    folder_ = fs::path(::testing::TempDir()) / ("pali_parity_convert_" + name);
+    fs::remove_all(folder_);
+    fs::create_directories(folder_);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+  fs::path file(const std::string& name) const { return folder_ / name; }
+
+ private:
+  fs::path folder_;
+};
+
+class Convert : public Files, public ::testing::WithParamInterface<std::string> {};
+
+void expect_same_result(const Result& a, const Result& b) {
+  EXPECT_EQ(a.tokens, b.tokens);
+  EXPECT_EQ(a.text, b.text);
+  EXPECT_EQ(a.logprob, b.logprob);
+  ASSERT_EQ(a.candidates.size(), b.candidates.size());
+  for (size_t i = 0; i < a.candidates.size(); ++i) {
+    EXPECT_EQ(a.candidates[i].tokens, b.candidates[i].tokens);
+    EXPECT_EQ(a.candidates[i].logprob, b.candidates[i].logprob);
+  }
+}
+
+// Everything that the golden's cases ask of a model, from both engines.
+void expect_same_engine(const Engine& a, const Engine& b, const Golden& golden) {
+  const Json& json = golden.json();
+  EXPECT_EQ(a.info().family, b.info().family);
+  EXPECT_EQ(a.info().parameters, b.info().parameters);
+  if (json.contains("cases")) {
+    for (const Json& item : json["cases"]) {
+      Request request;
+      if (item.contains("images")) {
+        for (const Json& image : item["images"]) {
+          request.images.push_back(Image::from_file(image_file(image.get<std::string>())));
+        }
+      }
+      request.prompt = item["prompt"].get<std::string>();
+      request.generation.max_tokens = 12;
+      expect_same_result(a.run(request), b.run(request));
+      request.generation.beams = request.generation.n_best = 4;
+      expect_same_result(a.run(request), b.run(request));
+    }
+  }
+  if (json.contains("images")) {
+    for (const Json& file : json["images"]) {
+      const Image image = Image::from_file(image_file(file.get<std::string>()));
+      EXPECT_EQ(a.embed_tokens(image).values, b.embed_tokens(image).values);
+      if (json.contains("texts")) {
+        EXPECT_EQ(a.embed(image), b.embed(image));
+      }
+    }
+  }
+  if (json.contains("texts")) {
+    for (const Json& text : json["texts"]) {
+      const std::string label = text["text"].get<std::string>();
+      EXPECT_EQ(a.embed(std::string_view(label)), b.embed(std::string_view(label)));
+    }
+  }
+}
+
+EngineOptions exact() { return engine_options({Isa::best, MatmulBackend::native}, 1); }
+
+TEST_P(Convert, FileGivesTheBitsOfTheFolder) {
+  ConvertOptions options;
+  options.source = model_dir(GetParam());
+  options.output = file("model.safetensors");
+  const ConvertReport report = convert(options);
+  EXPECT_GT(report.tensors, 0);
+  EXPECT_GT(report.bytes, 0);
+  const Engine folder = Engine::open(options.source, exact());
+  const Engine converted = Engine::open(options.output, exact());
+  EXPECT_EQ(folder.info().format, "huggingface");
+  EXPECT_EQ(converted.info().format, "pali");
+  expect_same_engine(folder, converted, Golden::of_model(GetParam()));
+
+  // A second time, from the file: nothing is lost on the way.
+  ConvertOptions again;
+  again.source = options.output;
+  again.output = file("again.safetensors");
+  convert(again);
+  expect_same_engine(converted, Engine::open(again.output, exact()), Golden::of_model(GetParam()));
+}
+
+TEST_P(Convert, ReadingIntoMemoryGivesTheSameBits) {
+  EngineOptions in_memory = exact();
+  in_memory.mmap = false;
+  expect_same_engine(Engine::open(model_dir(GetParam()), exact()),
+                     Engine::open(model_dir(GetParam()), in_memory), Golden::of_model(GetParam()));
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Convert,
+                         ::testing::Values("siglip_vision", "siglip_two_tower", "t5_v1_1", "ul2",
+                                           "mt5", "umt5", "t5_original", "flan_t5", "ul2_bf16",
+                                           "ul2_f16", "ul2_sharded", "pali3", "pali3_bf16",
+                                           "pali3_f16", "pali3_sharded"),
+                         [](const auto& test) { return test.param; });
+
+TEST_F(Files, ComposedGivesTheBitsOfTheWhole) {
+  const fs::path parts = model_dir("pali3_parts");
+  ConvertOptions options;
+  options.vision = parts / "vision";
+  options.language = parts / "language";
+  options.projector = parts / "projector.safetensors";
+  options.output = file("composed.safetensors");
+  convert(options);
+  expect_same_engine(Engine::open(model_dir("pali3"), exact()),
+                     Engine::open(options.output, exact()), Golden::of_model("pali3"));
+}
+
+// Norms and tables stay f32 in a bf16 checkpoint, unlike in the bf16 folder; so this compares with
+// the f32 golden, at bf16's precision.
+TEST_F(Files, ConvertsToBf16) {
+  ConvertOptions options;
+  options.source = model_dir("pali3");
+  options.dtype = WeightType::bf16;
+  options.output = file("bf16.safetensors");
+  convert(options);
+  EXPECT_LT(fs::file_size(options.output), fs::file_size(model_dir("pali3") / "model.safetensors"));
+  const Engine engine = Engine::open(options.output, exact());
+  const Golden golden = Golden::of_model("pali3");
+  const Image image = Image::from_file(image_file("rgb_37x53.png"));
+  // 2^-8 a weight, over a few hundred of them and three layers.
+  EXPECT_LT(relative_error(engine.embed_tokens(image, true).values,
+                           golden.values("case0/image0/projected")),
+            0.03);
+}
+
+}  // namespace
+}  // namespace pali::parity

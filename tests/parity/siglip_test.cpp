@@ -1,0 +1,83 @@
+// SigLIP's towers against transformers, stage by stage, and the two-tower logits; on every way.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "image/image.hpp"
+#include "parity/golden.hpp"
+#include "parity/language.hpp"
+#include "parity/rig.hpp"
+#include "text/tokenizer.hpp"
+
+namespace pali::parity {
+namespace {
+
+class Siglip : public ::testing::TestWithParam<Run> {};
+
+// All stages of all images and texts, named as the golden names them.
+Stages run_towers(Rig& rig, const Golden& golden) {
+  const Model& model = rig.model();
+  const Json& json = golden.json();
+  Stages extra;
+  std::vector<std::vector<float>> images, texts;
+  for (size_t j = 0; j < json["images"].size(); ++j) {
+    rig.set_prefix("image" + std::to_string(j) + "/");
+    const Image image = Image::from_file(image_file(json["images"][j].get<std::string>()));
+    const Tensor pixels = preprocess(image, model.checkpoint.config.preprocessing);
+    const Tensor tokens = model.vision->run(rig.context(), pixels.view());
+    if (model.vision->has_pooling_head()) {
+      images.push_back(flat(model.vision->pool(rig.context(), tokens.view()).view()));
+    }
+  }
+  if (json.contains("texts")) {
+    for (size_t j = 0; j < json["texts"].size(); ++j) {
+      rig.set_prefix("text" + std::to_string(j) + "/");
+      const auto tokens =
+          siglip_encode(rig.tokenizer(), json["texts"][j]["text"].get<std::string>(),
+                        model.text_tower->length(), 1);
+      EXPECT_EQ(tokens, ids(json["texts"][j]["input_ids"]));
+      texts.push_back(flat(model.text_tower->run(rig.context(), tokens).view()));
+    }
+  }
+  rig.set_prefix("");
+  Stages stages = rig.take_stages();
+  std::vector<float>& logits = stages["logits_per_image"];
+  std::vector<float>& probabilities = stages["probabilities"];
+  for (const auto& image : images) {
+    for (const auto& text : texts) {
+      const double logit = siglip_logit(image, text, model.logit_scale, model.logit_bias);
+      logits.push_back(static_cast<float>(logit));
+      probabilities.push_back(static_cast<float>(1 / (1 + std::exp(-logit))));
+    }
+  }
+  return stages;
+}
+
+TEST_P(Siglip, AgreesWithTransformers) {
+  const auto& [name, way] = GetParam();
+  PALI_PARITY_REQUIRE(way);
+  const Golden golden = Golden::of_model(name);
+  Rig rig(model_dir(name), way, 1);
+  const Stages stages = run_towers(rig, golden);
+  for (const std::string& stage : golden.names("")) {
+    if (stage == "image_embeds" || stage == "text_embeds") continue;  // normalised ones
+    const auto found = stages.find(stage);
+    ASSERT_NE(found, stages.end()) << name << ": stage " << stage << " was not traced";
+    expect_stage(name, stage, found->second, golden.values(stage));
+  }
+}
+
+TEST_P(Siglip, SameBitsOnTwoThreads) {
+  const auto& [name, way] = GetParam();
+  PALI_PARITY_REQUIRE(way);
+  const Golden golden = Golden::of_model(name);
+  Rig one(model_dir(name), way, 1), two(model_dir(name), way, 2);
+  expect_same_stages(name, run_towers(one, golden), run_towers(two, golden));
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Siglip,
+                         ::testing::ValuesIn(runs_of({"siglip_vision", "siglip_two_tower"})),
+                         run_name);
+
+}  // namespace
+}  // namespace pali::parity

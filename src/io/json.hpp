@@ -15,7 +15,7 @@ using Json = nlohmann::json;
 // Parses text; `where` names the file in errors. Throws Error(corrupt_file). Nesting deeper than 64
 // levels is refused.
 Json parse_json(std::string_view text, const std::string& where);
-Json read_json_file(const std::filesystem::path& path, int64_t max_bytes = 64 << 20);
+Json read_json_file(const std::filesystem::path& path, int64_t max_bytes = 16 << 20);
 
 // Fields of one JSON object, with defaults, ranges and errors that name file, field, expected and
 // found. Never throws nlohmann's exceptions.

@@ -17,6 +17,9 @@
 
 namespace pali {
 
+// The u8 tensor of a pali checkpoint that holds its tokenizer (models/FORMAT.md): no weight.
+inline constexpr std::string_view kTokenizerTensor = "tokenizer.model";
+
 struct StoredTensor {
   std::string name;
   DType dtype = DType::f32;

@@ -1,0 +1,181 @@
+#include "io/weight_store.hpp"
+
+#include <set>
+#include <system_error>
+#include <utility>
+
+#include "base/checked.hpp"
+#include "base/quote.hpp"
+#include "io/json.hpp"
+#include "io/safetensors.hpp"
+#include "pali/error.hpp"
+
+namespace pali {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kSingle = "model.safetensors";
+constexpr const char* kIndex = "model.safetensors.index.json";
+
+bool is_there(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
+// For a POSIX shell, so that the line in a message can be pasted.
+std::string shell_quote(const std::string& text) {
+  std::string quoted = "'";
+  for (const char c : text) {
+    if (c == '\'') {
+      quoted += "'\\''";
+    } else {
+      quoted += c;
+    }
+  }
+  return quoted + "'";
+}
+
+[[noreturn]] void refuse_pickle(const fs::path& folder) {
+  throw Error(
+      ErrorCode::unsupported,
+      "the weights are in PyTorch's pickle format, pytorch_model*.bin (" + folder.string() +
+          "); convert them once: python3 -c \"import glob, sys, torch; from safetensors.torch "
+          "import save_file; d = sys.argv[1]; save_file({k: v.clone().contiguous() for f in "
+          "sorted(glob.glob(glob.escape(d) + '/pytorch_model*.bin')) for k, v in torch.load(f, "
+          "map_location='cpu', weights_only=True).items()}, d + '/model.safetensors')\" " +
+          shell_quote(folder.string()));
+}
+
+// Names of shards come out of a file: nothing but plain file names of the same folder will do.
+bool is_plain_name(const std::string& name) {
+  return !name.empty() && name != "." && name != ".." &&
+         name.find_first_of(std::string_view("/\\\0", 3)) == std::string::npos;
+}
+
+}  // namespace
+
+int64_t StoredTensor::elements() const { return bytes / dtype_bytes(dtype); }
+
+// Maps a file and hands out its tensors; `wanted` empty takes all.
+static std::vector<StoredTensor> map_tensors(const MappedFile& file, SafetensorsHeader& header) {
+  header = parse_safetensors(file.bytes(), file.path().string());
+  std::vector<StoredTensor> tensors;
+  tensors.reserve(header.entries.size());
+  for (SafetensorsEntry& entry : header.entries) {
+    tensors.push_back({std::move(entry.name), entry.dtype, std::move(entry.shape),
+                       file.bytes().data() + header.data_offset + entry.begin,
+                       entry.end - entry.begin});
+  }
+  return tensors;
+}
+
+WeightStore WeightStore::open_safetensors(const fs::path& file, bool use_mmap) {
+  WeightStore store;
+  store.where_ = file.string();
+  store.files_.push_back(MappedFile::open(file, use_mmap));
+  SafetensorsHeader header;
+  for (StoredTensor& tensor : map_tensors(store.files_.back(), header)) {
+    std::string name = tensor.name;
+    store.tensors_.emplace(std::move(name), std::move(tensor));
+  }
+  store.metadata_ = std::move(header.metadata);
+  return store;
+}
+
+WeightStore WeightStore::open_folder(const fs::path& folder, bool use_mmap) {
+  if (is_there(folder / kSingle)) {
+    WeightStore store = open_safetensors(folder / kSingle, use_mmap);
+    store.metadata_.clear();
+    return store;
+  }
+  if (!is_there(folder / kIndex)) {
+    if (is_there(folder / "pytorch_model.bin") || is_there(folder / "pytorch_model.bin.index.json")) {
+      refuse_pickle(folder);
+    }
+    throw Error(ErrorCode::not_found, std::string("no weights: neither ") + kSingle + " nor " +
+                                          kIndex + " (" + folder.string() +
+                                          "); download the model's safetensors files into it");
+  }
+
+  const std::string where = (folder / kIndex).string();
+  const Json index = read_json_file(folder / kIndex);
+  const JsonFields weight_map = JsonFields(index, where).object("weight_map");
+  std::map<std::string, std::set<std::string>> shards;  // file -> names expected in it
+  for (const auto& [name, value] : index["weight_map"].items()) {
+    const std::string shard = weight_map.string(name);
+    if (!is_plain_name(shard)) {
+      throw Error(ErrorCode::corrupt_file,
+                  "tensor " + quote(name) + ": expected a plain file name, found " + quote(shard) +
+                      " (" + where + "); download the index again");
+    }
+    shards[shard].insert(name);
+  }
+  if (shards.empty()) {
+    throw Error(ErrorCode::corrupt_file,
+                "weight_map is empty (" + where + "); download the index again");
+  }
+
+  WeightStore store;
+  store.where_ = folder.string();
+  for (auto& [shard, names] : shards) {
+    const fs::path path = folder / shard;
+    if (!is_there(path)) {
+      throw Error(ErrorCode::not_found, "shard " + quote(shard) +
+                                            " is missing, the index names it (" + where +
+                                            "); download all shards");
+    }
+    store.files_.push_back(MappedFile::open(path, use_mmap));
+    SafetensorsHeader header;
+    for (StoredTensor& tensor : map_tensors(store.files_.back(), header)) {
+      // Shards may hold more than the index lists; only what it lists is the model.
+      if (names.erase(tensor.name) == 0) continue;
+      std::string name = tensor.name;
+      store.tensors_.emplace(std::move(name), std::move(tensor));
+    }
+    if (!names.empty()) {
+      throw Error(ErrorCode::corrupt_file, "tensor " + quote(*names.begin()) +
+                                               " is not in the shard that the index names (" +
+                                               path.string() + "); download all shards again");
+    }
+  }
+  return store;
+}
+
+const StoredTensor* WeightStore::find(std::string_view name) const {
+  const auto it = tensors_.find(name);
+  return it == tensors_.end() ? nullptr : &it->second;
+}
+
+int64_t WeightStore::file_bytes() const {
+  int64_t total = 0;
+  for (const MappedFile& file : files_) total += static_cast<int64_t>(file.bytes().size());
+  return total;
+}
+
+std::span<std::byte> WeightStore::add_owned(std::string name, DType dtype,
+                                            std::vector<int64_t> shape) {
+  const std::optional<int64_t> bytes = checked_bytes(shape, dtype_bytes(dtype));
+  PALI_ASSERT(bytes && !tensors_.contains(name));
+  AlignedBuffer<std::byte> memory(*bytes);
+  std::byte* data = memory.data();
+  owned_.push_back(std::move(memory));
+  StoredTensor tensor{name, dtype, std::move(shape), data, *bytes};
+  tensors_.emplace(std::move(name), std::move(tensor));
+  return {data, static_cast<size_t>(*bytes)};
+}
+
+void WeightStore::absorb(WeightStore&& other, const std::string& prefix) {
+  for (auto& [name, tensor] : other.tensors_) {
+    tensor.name = prefix + name;
+    std::string key = tensor.name;
+    const bool added = tensors_.emplace(std::move(key), std::move(tensor)).second;
+    PALI_ASSERT(added);
+  }
+  for (MappedFile& file : other.files_) files_.push_back(std::move(file));
+  for (AlignedBuffer<std::byte>& memory : other.owned_) owned_.push_back(std::move(memory));
+  if (where_.empty()) where_ = other.where_;
+  other = WeightStore();
+}
+
+}  // namespace pali

@@ -5,6 +5,10 @@ find_package(nlohmann_json 3.11 REQUIRED)
 
 find_path(SENTENCEPIECE_INCLUDE_DIR sentencepiece_processor.h REQUIRED)
 find_library(SENTENCEPIECE_LIBRARY sentencepiece REQUIRED)
+find_package(PkgConfig QUIET)
+if(PkgConfig_FOUND)
+  pkg_check_modules(SENTENCEPIECE QUIET sentencepiece)  # for its version only
+endif()
 add_library(pali_sentencepiece INTERFACE)
 target_include_directories(pali_sentencepiece SYSTEM INTERFACE ${SENTENCEPIECE_INCLUDE_DIR})
 target_link_libraries(pali_sentencepiece INTERFACE ${SENTENCEPIECE_LIBRARY})

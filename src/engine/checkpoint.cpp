@@ -1,0 +1,102 @@
+// Looking into checkpoints, writing them, and finding the built-in one.
+#include "pali/checkpoint.hpp"
+
+#include <dlfcn.h>
+
+#include <optional>
+#include <utility>
+
+#include "engine/cast.hpp"
+#include "model/assemble.hpp"
+#include "pali/error.hpp"
+
+namespace pali {
+namespace {
+
+std::optional<DType> storage_of(WeightType type) {
+  switch (type) {
+    case WeightType::automatic:
+      return std::nullopt;
+    case WeightType::f32:
+      return DType::f32;
+    case WeightType::bf16:
+      return DType::bf16;
+    default:
+      throw Error(ErrorCode::unsupported,
+                  "int8 and int4 weights are not in this version (--dtype); use f32 or bf16");
+  }
+}
+
+// The folder of the program or shared library that this code was linked into.
+std::filesystem::path own_folder() {
+  Dl_info info = {};
+  if (::dladdr(reinterpret_cast<const void*>(&builtin_model), &info) == 0) return {};
+  std::error_code ignored;
+  return std::filesystem::canonical(info.dli_fname, ignored).parent_path();
+}
+
+}  // namespace
+
+CheckpointInfo inspect(const std::filesystem::path& model) {
+  const Checkpoint checkpoint = open_checkpoint(model);
+  CheckpointInfo info;
+  info.format = checkpoint.format;
+  info.family = checkpoint.config.family;
+  info.parameters = checkpoint.table.parameters();
+  info.dtypes = checkpoint.table.parameters_by_dtype();
+  info.config_json = checkpoint.config.json;
+  info.warnings = checkpoint.warnings;
+  int64_t weights = 0;
+  for (const auto& [name, tensor] : checkpoint.store.tensors()) {
+    info.tensors.push_back({name, dtype_name(tensor.dtype), tensor.shape, tensor.bytes});
+    weights += tensor.bytes;
+  }
+  const int64_t tokenizer =
+      checkpoint.tokenizer ? static_cast<int64_t>(checkpoint.tokenizer->model_bytes().size()) : 0;
+  info.memory_bytes = {
+      {"weights", weights}, {"tokenizer", tokenizer}, {"total", weights + tokenizer}};
+  return info;
+}
+
+ConvertReport convert(const ConvertOptions& options) {
+  const std::optional<DType> dtype = storage_of(options.dtype);
+  const bool parts = !options.vision.empty() || !options.language.empty();
+  if (parts != options.source.empty() || (parts && options.vision.empty()) ||
+      (parts && options.language.empty())) {
+    throw Error(ErrorCode::invalid_argument,
+                "convert takes either one model, or --vision and --language together (convert); "
+                "see pali convert --help");
+  }
+  if (options.output.empty()) {
+    throw Error(ErrorCode::invalid_argument,
+                "no output file (convert); name one with -o OUT.safetensors");
+  }
+  const Checkpoint checkpoint =
+      parts ? compose_checkpoint({options.vision, options.language, options.projector,
+                                  options.tokenizer, options.resolution, options.seed})
+            : open_checkpoint(options.source, {true, options.tokenizer});
+  write_checkpoint(checkpoint, dtype, options.output);
+  ConvertReport report;
+  report.tensors = static_cast<int64_t>(checkpoint.table.bound().size());
+  report.bytes = static_cast<int64_t>(std::filesystem::file_size(options.output));
+  report.warnings = checkpoint.warnings;
+  return report;
+}
+
+std::filesystem::path builtin_model() {
+  const std::filesystem::path candidates[] = {
+      own_folder() / PALI_INSTALLED_MODELS / "pali-mini",
+      std::filesystem::path(PALI_SOURCE_MODELS) / "pali-mini",
+  };
+  for (const std::filesystem::path& path : candidates) {
+    std::error_code ignored;
+    if (std::filesystem::exists(path / "config.json", ignored)) {
+      return std::filesystem::weakly_canonical(path, ignored);
+    }
+  }
+  throw Error(ErrorCode::not_found, "the built-in model is not where it was installed (" +
+                                        candidates[0].string() +
+                                        "); name a model with -m, or install again");
+}
+
+}  // namespace pali

@@ -60,7 +60,8 @@ void write_safetensors(const std::filesystem::path& path,
     header += "\"__metadata__\":{";
     const char* separator = "";
     for (const auto& [key, value] : metadata) {
-      header += separator + json_text(key, path) + ":" + json_text(value, path);
+      header += separator;
+      header += json_text(key, path) + ":" + json_text(value, path);
       separator = ",";
     }
     header += "}";

@@ -1,0 +1,114 @@
+// Converting, composing, inspecting; storage types at load.
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "fixtures.hpp"
+
+namespace pali {
+namespace {
+
+using testing::ask;
+using testing::model;
+using testing::picture;
+using testing::ScratchFolder;
+using testing::threads;
+
+TEST(Checkpoint, ConvertedFileGivesTheSameBits) {
+  const ScratchFolder scratch("convert");
+  for (const char* name : {"pali3", "pali3_bf16", "pali3_f16", "pali3_sharded", "ul2", "umt5"}) {
+    ConvertOptions options;
+    options.source = model(name);
+    options.output = scratch / "converted.safetensors";
+    const ConvertReport report = convert(options);
+    EXPECT_GT(report.tensors, 10);
+    const Engine folder = Engine::open(model(name), threads(1));
+    const Engine file = Engine::open(options.output, threads(1));
+    EXPECT_EQ(file.info().format, "pali");
+    EXPECT_EQ(file.info().family, folder.info().family);
+    EXPECT_EQ(file.info().parameters, folder.info().parameters);
+    EXPECT_EQ(file.info().dtypes, folder.info().dtypes) << name;
+    Request request = ask(1);
+    if (!folder.info().has_vision) request.images.clear();
+    const Result a = folder.run(request);
+    const Result b = file.run(request);
+    EXPECT_EQ(a.tokens, b.tokens) << name;
+    EXPECT_EQ(a.logprob, b.logprob) << name;
+  }
+}
+
+TEST(Checkpoint, ComposedPartsEqualTheWhole) {
+  const ScratchFolder scratch("compose");
+  ConvertOptions options;
+  options.vision = model("pali3_parts") / "vision";
+  options.language = model("pali3_parts") / "language";
+  options.projector = model("pali3_parts") / "projector.safetensors";
+  options.output = scratch / "composed.safetensors";
+  convert(options);
+  const Engine whole = Engine::open(model("pali3"), threads(1));
+  const Engine composed = Engine::open(options.output, threads(1));
+  for (int seed = 0; seed < 3; ++seed) {
+    EXPECT_EQ(whole.run(ask(seed)).tokens, composed.run(ask(seed)).tokens);
+    EXPECT_EQ(whole.run(ask(seed)).logprob, composed.run(ask(seed)).logprob);
+  }
+  options.projector.clear();
+  EXPECT_FALSE(convert(options).warnings.empty()) << "a random projector deserves a warning";
+}
+
+TEST(Checkpoint, FailedConversionLeavesNothing) {
+  const ScratchFolder scratch("failed");
+  ConvertOptions options;
+  options.source = model("no_such_model");
+  options.output = scratch / "out.safetensors";
+  EXPECT_THROW(convert(options), Error);
+  options.source = model("pali3");
+  options.output = scratch / "missing/folder/out.safetensors";
+  EXPECT_THROW(convert(options), Error);
+  options.output.clear();
+  EXPECT_THROW(convert(options), Error);
+  EXPECT_TRUE(std::filesystem::is_empty(scratch / ""));
+}
+
+TEST(Checkpoint, InspectCountsWhatIsThere) {
+  const CheckpointInfo info = inspect(model("pali3"));
+  EXPECT_EQ(info.family, "pali3");
+  int64_t bytes = 0;
+  for (const TensorSummary& tensor : info.tensors) bytes += tensor.bytes;
+  EXPECT_EQ(info.memory_bytes.at("weights"), bytes);
+  EXPECT_EQ(inspect(model("pali3_sharded")).parameters, info.parameters);
+}
+
+TEST(Checkpoint, StorageTypesAtLoad) {
+  EngineOptions options = threads(1);
+  options.dtype = WeightType::bf16;
+  const Engine rounded = Engine::open(model("pali3"), options);
+  EXPECT_EQ(rounded.info().dtype, "bf16");
+  EXPECT_EQ(rounded.info().parameters, inspect(model("pali3")).parameters);
+  options.compute = ComputeType::f32;
+  const Engine rounded_f32 = Engine::open(model("pali3"), options);
+  options.dtype = WeightType::f32;
+  options.compute = ComputeType::automatic;
+  // pali3_bf16 holds the same weights, rounded by torch.
+  const Engine stored = Engine::open(model("pali3_bf16"), options);
+  const std::vector<float> a = rounded_f32.embed_tokens(picture(1)).values;
+  const std::vector<float> b = stored.embed_tokens(picture(1)).values;
+  ASSERT_EQ(a.size(), b.size());
+  float largest = 0, difference = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    largest = std::max(largest, std::abs(b[i]));
+    difference = std::max(difference, std::abs(a[i] - b[i]));
+  }
+  // Norms and biases stay f32 at load and are bf16 in the file: a bf16 step or two of the largest.
+  EXPECT_LT(difference, largest * 0x1p-6f);
+  options.dtype = WeightType::int8;
+  EXPECT_THROW(Engine::open(model("pali3"), options), Error);
+}
+
+TEST(Checkpoint, BuiltinModelOpens) {
+  const Engine engine = Engine::open(builtin_model());
+  EXPECT_EQ(engine.info().family, "pali3");
+  EXPECT_LE(std::filesystem::file_size(builtin_model() / "model.safetensors"), 20'000'000u);
+}
+
+}  // namespace
+}  // namespace pali

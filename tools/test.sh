@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, and runs every test.
+# Usage: tools/test.sh          one Release build and its tests
+#        tools/test.sh --full   also format, sanitizers, and the count of tests: what CI runs
+set -euo pipefail
+cd "$(dirname "$0")/.."
+full=0
+[ "${1:-}" = --full ] && full=1
+
+if [ $full = 1 ]; then
+  tools/setup.sh clang-format
+  git ls-files '*.cpp' '*.hpp' | xargs clang-format --dry-run -Werror
+else
+  tools/setup.sh
+fi
+
+# An emulator for kernel tiers that this CPU lacks, where there is one (tests/README.md).
+emulator=${PALI_ISA_EMULATOR:-}
+if [ -z "$emulator" ] && [ -x ../shared/avx512/avx512-run ]; then
+  emulator=$(cd .. && pwd)/shared/avx512/avx512-run
+fi
+
+build_and_test() {  # PRESET CTEST_ARGUMENTS... [-- TARGETS...]
+  local preset=$1 selection=() targets=()
+  shift
+  while [ $# -gt 0 ] && [ "$1" != -- ]; do selection+=("$1"); shift; done
+  [ $# -gt 0 ] && { shift; targets=(--target "$@"); }
+  cmake --preset "$preset" -DPALI_ISA_EMULATOR="$emulator" >/dev/null
+  cmake --build --preset "$preset" "${targets[@]}"
+  ctest --preset "$preset" --output-on-failure "${selection[@]}"
+}
+
+build_and_test release
+
+count=$(ctest --preset release -N | sed -n 's/^Total Tests: //p')
+least=$(cat tests/least_count.txt)
+echo "tests: $count in the Release build, at least $least expected"
+if [ "$count" -lt "$least" ]; then
+  echo "tests: fewer than tests/least_count.txt says; find out which are missing" >&2
+  exit 1
+fi
+python3 tests/tiers.py build/release/tools/pali "$emulator"
+
+if [ $full = 1 ]; then
+  build_and_test asan -LE slow
+  build_and_test tsan -R '^(exec|matmul|ops|engine)_test\.' -- exec_test matmul_test ops_test engine_test
+fi

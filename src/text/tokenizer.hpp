@@ -39,18 +39,24 @@ class Tokenizer {
   int32_t eos_id() const;
   int32_t unk_id() const;
 
-  // Ids of `text` without an end token; <extra_id_N> found as whole strings, spaces around them
-  // swallowed as transformers' T5Tokenizer does.
+  // Ids of `text` without an end token. <extra_id_N> and the model's own pad, end and unknown
+  // strings ("</s>") are found as whole strings, spaces around them swallowed, as transformers'
+  // T5Tokenizer does. Throws Error(internal).
   std::vector<int32_t> encode(std::string_view text) const;
-  // Text of ids; special tokens (pad, eos, extra ids) left out; ids without a piece are left out.
+  // Text of ids; special tokens (pad, eos, unknown, extra ids) and ids without a piece are left
+  // out. Byte pieces that form no UTF-8 become U+FFFD.
   std::string decode(std::span<const int32_t> ids) const;
-  // Byte offset in decode(ids) at which each id's own text ends: offsets.size() == ids.size().
+  // Byte offset in decode(ids) at which each id's own text ends: offsets.size() == ids.size(). A
+  // byte piece in the middle of a character ends where that character begins.
   std::vector<size_t> decode_offsets(std::span<const int32_t> ids) const;
   // The serialized model, to be put into a checkpoint.
   std::span<const std::byte> model_bytes() const;
   int extra_ids() const;
 
  private:
+  friend std::vector<int32_t> siglip_encode(const Tokenizer& tokenizer, std::string_view text,
+                                            int64_t length, int32_t pad);
+  friend class StreamDecoder;
   struct Impl;
   explicit Tokenizer(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
@@ -62,8 +68,15 @@ class Tokenizer {
 std::vector<int32_t> siglip_encode(const Tokenizer& tokenizer, std::string_view text,
                                    int64_t length, int32_t pad);
 
+// Ids into text, one by one: what Tokenizer::decode does to all of them.
+struct PieceText {
+  std::string text;   // grows only at its end
+  std::string bytes;  // byte pieces that may still become a character
+  bool first = true;  // no piece with text seen yet
+};
+
 // Grows a decoded text by one id at a time and hands out what is new: bytes of an unfinished UTF-8
-// character wait for the next call.
+// character wait for the next call. The tokenizer must outlive it.
 class StreamDecoder {
  public:
   explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
@@ -71,8 +84,7 @@ class StreamDecoder {
 
  private:
   const Tokenizer& tokenizer_;
-  std::vector<int32_t> ids_;
-  std::string text_, fresh_;
+  PieceText decoded_;
   size_t shown_ = 0;
 };
 

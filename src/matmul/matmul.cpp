@@ -1,1 +1,80 @@
+// Binds a weight to a backend: the one that was asked for, or by shape from the policy table.
 #include "matmul/matmul.hpp"
+
+#include <limits>
+#include <utility>
+
+#include "matmul/backends.hpp"
+
+namespace pali {
+namespace {
+
+// Products of few rows by one backend, of many by another.
+class LinearByShape final : public PackedLinear {
+ public:
+  LinearByShape(std::unique_ptr<PackedLinear> native, std::unique_ptr<PackedLinear> onednn,
+                DType weight, ComputeType compute)
+      : native_(std::move(native)),
+        onednn_(std::move(onednn)),
+        weight_(weight),
+        compute_(compute) {}
+  int64_t out() const override { return native_->out(); }
+  int64_t in() const override { return native_->in(); }
+  std::string_view backend() const override { return "native+onednn"; }
+  void run(const Context& context, ConstMat x, Mat y, const Epilogue& epilogue) const override {
+    const bool onednn = backend_for(x.rows, weight_, compute_) == MatmulBackend::onednn;
+    (onednn ? onednn_ : native_)->run(context, x, y, epilogue);
+  }
+
+ private:
+  std::unique_ptr<PackedLinear> native_, onednn_;
+  DType weight_;
+  ComputeType compute_;
+};
+
+void check_weight(const WeightRef& weight) {
+  if (!is_float_weight(weight.dtype)) {
+    throw Error(ErrorCode::unsupported, "products with " + std::string(dtype_name(weight.dtype)) +
+                                            " weights are not supported (tensor " + weight.name +
+                                            "); convert it to f32, bf16 or f16");
+  }
+  PALI_ASSERT(!weight.empty() && weight.out >= 1 && weight.in >= 1);
+  PALI_ASSERT(weight.out_stride >= 1 && weight.in_stride >= 1);
+}
+
+}  // namespace
+
+void check_run(const PackedLinear& linear, ConstMat x, Mat y, const Epilogue& epilogue) {
+  PALI_ASSERT(x.cols == linear.in() && y.cols == linear.out() && x.rows == y.rows);
+  const auto matches = [&](const ConstMat& mat) {
+    return mat.empty() || (mat.rows == y.rows && mat.cols == y.cols);
+  };
+  PALI_ASSERT(matches(epilogue.gate) && matches(epilogue.residual));
+}
+
+std::unique_ptr<PackedLinear> pack_linear(const WeightRef& weight, const MatmulPolicy& policy,
+                                          std::string* declined) {
+  check_weight(weight);
+  PALI_ASSERT(policy.isa != Isa::best);
+  PALI_ASSERT(policy.compute == ComputeType::f32 || policy.compute == ComputeType::bf16);
+  if (declined != nullptr) declined->clear();
+  if (policy.backend == MatmulBackend::reference) return reference_linear(weight);
+
+  const bool asked = policy.backend == MatmulBackend::onednn;
+  const bool useful = policy.backend == MatmulBackend::automatic &&
+                      backend_for(std::numeric_limits<int64_t>::max(), weight.dtype,
+                                  policy.compute) == MatmulBackend::onednn;
+  std::unique_ptr<PackedLinear> onednn;
+  if (asked || useful) {
+    std::string reason;
+    onednn = onednn_linear(weight, policy, reason);
+    if (onednn == nullptr && declined != nullptr) *declined = reason;
+  }
+  if (asked && onednn != nullptr) return onednn;
+  auto native = native_linear(weight, policy);
+  if (onednn == nullptr) return native;
+  return std::make_unique<LinearByShape>(std::move(native), std::move(onednn), weight.dtype,
+                                         policy.compute);
+}
+
+}  // namespace pali

@@ -1,0 +1,90 @@
+// When oneDNN serves, when it declines and what it says; nobody's OpenMP setting is changed.
+#include <gtest/gtest.h>
+
+#include "kernels/isa.hpp"
+#include "matmul/matmul.hpp"
+#include "unit/matmul/weights.hpp"
+
+namespace pali {
+namespace {
+
+using test::Layout;
+using test::TestWeight;
+
+class OneDnn : public testing::Test {
+ protected:
+  void SetUp() override {
+    for (const IsaTier& tier : isa_tiers()) {
+      if (tier.available) best_ = tier.isa;
+    }
+  }
+  // The backend that a weight was bound to, and the reason where it is not oneDNN.
+  std::string bound(const WeightRef& weight, ComputeType compute, Isa isa) {
+    return pack_linear(weight, {MatmulBackend::onednn, compute, isa}, &declined_)->backend() ==
+                   "onednn"
+               ? "onednn"
+               : "native";
+  }
+  Isa best_ = Isa::scalar;
+  std::string declined_;
+};
+
+TEST_F(OneDnn, ServesF32WhereItIsBuilt) {
+  if (!onednn_built()) GTEST_SKIP() << "this build has no oneDNN";
+  EXPECT_FALSE(onednn_version().empty());
+  const TestWeight weight(DType::f32, 20, 30, Layout::out_in, 0, 0, 5);
+  EXPECT_EQ(bound(weight.ref(), ComputeType::f32, best_), "onednn") << declined_;
+  EXPECT_EQ(declined_, "");
+}
+
+TEST_F(OneDnn, ServesBf16WhereTheCpuMultipliesIt) {
+  if (!onednn_built()) GTEST_SKIP() << "this build has no oneDNN";
+  const TestWeight weight(DType::bf16, 20, 30, Layout::out_in, 0, 0, 5);
+  const bool multiplies = best_ == Isa::avx512_bf16;
+  EXPECT_EQ(bound(weight.ref(), ComputeType::bf16, best_), multiplies ? "onednn" : "native");
+  EXPECT_EQ(declined_.empty(), multiplies) << declined_;
+}
+
+TEST_F(OneDnn, DeclinesWithAReason) {
+  const TestWeight f32(DType::f32, 20, 30, Layout::out_in, 0, 0, 5);
+  const TestWeight bf16(DType::bf16, 20, 30, Layout::out_in, 0, 0, 5);
+  const TestWeight f16(DType::f16, 20, 30, Layout::out_in, 0, 0, 5);
+  const TestWeight turned(DType::f32, 20, 30, Layout::in_out, 0, 0, 5);
+  const TestWeight unaligned(DType::f32, 20, 30, Layout::out_in, 0, 2, 5);
+  struct Case {
+    const TestWeight& weight;
+    ComputeType compute;
+    const char* reason;
+  };
+  for (const Case& c : {Case{bf16, ComputeType::f32, "widen"},
+                        {f16, ComputeType::f32, "f16"},
+                        {turned, ComputeType::f32, "[out, in]"},
+                        {unaligned, ComputeType::f32, "aligned"}}) {
+    EXPECT_EQ(bound(c.weight.ref(), c.compute, best_), "native");
+    EXPECT_NE(declined_.find(onednn_built() ? c.reason : "no oneDNN"), std::string::npos)
+        << declined_;
+  }
+  if (best_ != Isa::scalar) {
+    EXPECT_EQ(bound(f32.ref(), ComputeType::f32, Isa::scalar), "native");
+    EXPECT_NE(declined_.find(onednn_built() ? "scalar is forced" : "no oneDNN"), std::string::npos)
+        << declined_;
+  }
+}
+
+TEST_F(OneDnn, ManyShapesOfOneWeight) {
+  if (!onednn_built()) GTEST_SKIP() << "this build has no oneDNN";
+  ThreadPool pool(2);
+  const KernelTable kernels = kernel_table(best_);
+  const TestWeight weight(DType::f32, 300, 20, Layout::out_in, 0, 0, 5);
+  const auto linear = pack_linear(weight.ref(), {MatmulBackend::onednn, ComputeType::f32, best_});
+  ASSERT_EQ(linear->backend(), "onednn");
+  for (int64_t m = 1; m <= 40; ++m) {  // more shapes than are kept
+    test::TestMatrix x(m, 20, 0, 7), y(m, 300, 1, 8);
+    linear->run({pool, kernels}, x.view(), y.view());
+    EXPECT_EQ(test::mismatch(test::expected_product(weight.ref(), x.view(), {}, false), y.view()),
+              "");
+  }
+}
+
+}  // namespace
+}  // namespace pali

@@ -18,18 +18,21 @@ struct ScoredToken {
       0;  // log-softmax over all V logits (over the allowed ids where such a set is given)
 };
 
-// logits = (scale * h) E^T over V tokens. Immutable. All methods take hidden [B, D]; `allowed`,
-// where not empty, is a sorted set of ids: the others count as impossible.
+// logits = (scale * h) E^T over V tokens. All methods take hidden [B, D]; `allowed`, where not
+// empty, is a sorted set of ids: the others count as impossible.
 // Ties go to the lower id. Non-finite logits throw Error(corrupt_file): weights made them.
+// The table is shared, the buffer of logits is the head's own: one head a decoder, one thread at a
+// time.
 class LmHead {
  public:
-  LmHead(std::unique_ptr<PackedLinear> table, float scale);
+  LmHead(std::shared_ptr<const PackedLinear> table, float scale);
   int64_t vocab() const;
 
   // The best token of each row.
   void argmax(const Context& context, ConstMat hidden, std::span<ScoredToken> best,
               std::span<const int32_t> allowed = {}) const;
-  // The k best tokens of each row, best first: out[b * k + j].
+  // The k best tokens of each row, best first: out[b * k + j]. Where fewer than k are possible, the
+  // rest have id 0 and logprob -infinity.
   void top_k(const Context& context, ConstMat hidden, int64_t k, std::span<ScoredToken> out,
              std::span<const int32_t> allowed = {}) const;
   // log P(ids[b]) of each row.
@@ -39,8 +42,12 @@ class LmHead {
   void full(const Context& context, ConstMat hidden, Mat logits) const;
 
  private:
-  std::unique_ptr<PackedLinear> table_;
+  // Logits of hidden rows [first, first + count), checked to be finite: [count, V].
+  ConstMat compute(const Context& context, ConstMat hidden, int64_t first, int64_t count) const;
+
+  std::shared_ptr<const PackedLinear> table_;
   float scale_ = 1.0f;
+  mutable Tensor scaled_, logits_;  // [chunk, D], [chunk, V]
 };
 
 }  // namespace pali

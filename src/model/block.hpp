@@ -1,0 +1,132 @@
+// The one transformer block of the engine: a BlockSpec says which of its parts a family has.
+// Pre-norm residual layers only; encoder_stack and decoder_stack decide what the queries see.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/tensor.hpp"
+#include "exec/context.hpp"
+#include "io/tensor_table.hpp"
+#include "matmul/matmul.hpp"
+#include "ops/attention.hpp"
+
+namespace pali {
+
+enum class NormKind { layer, rms };
+enum class MlpKind { plain, gated };
+enum class CrossAttention { none, separate };
+
+// Shapes and switches of a block. Biases are there where the checkpoint has them.
+struct BlockSpec {
+  int64_t width = 0;  // D
+  int64_t heads = 0, kv_heads = 0, head_dim = 0;
+  float attention_scale = 1.0f;  // on q . k
+  NormKind norm = NormKind::layer;
+  float eps = 1e-6f;
+  int64_t mlp_width = 0;  // F
+  MlpKind mlp = MlpKind::plain;
+  Activation activation = Activation::gelu_tanh;
+  CrossAttention cross = CrossAttention::none;
+
+  AttentionShape attention() const { return {heads, kv_heads, head_dim, attention_scale}; }
+  int64_t q_width() const { return heads * head_dim; }
+  int64_t kv_width() const { return kv_heads * head_dim; }
+};
+
+// y = x W^T + b. Rows "{name}.weight" and, where present, "{name}.bias".
+class Linear {
+ public:
+  Linear(const TensorTable& table, const std::string& name, const MatmulPolicy& policy);
+  // What the epilogue asks for beside the bias: act(x W^T + b) * gate + residual.
+  void run(const Context& context, ConstMat x, Mat y, Epilogue epilogue = {}) const;
+  int64_t out() const { return weight_->out(); }
+
+ private:
+  std::unique_ptr<PackedLinear> weight_;
+  std::vector<float> bias_;
+};
+
+// LayerNorm or RMSNorm over rows. Rows "{name}.weight" and, for LayerNorm, "{name}.bias".
+class Norm {
+ public:
+  Norm(const TensorTable& table, const std::string& name, NormKind kind, float eps);
+  void run(const Context& context, ConstMat x, Mat y) const;
+
+ private:
+  NormKind kind_;
+  float eps_;
+  std::vector<float> weight_, bias_;
+};
+
+// The four projections of an attention. Rows "{name}.{q,k,v,o}.*".
+struct AttentionLayer {
+  AttentionLayer(const TensorTable& table, const std::string& name, const MatmulPolicy& policy);
+  Linear q, k, v, o;
+};
+
+// The feed-forward half of a block. Rows "{name}.{up,down}.*", and "{name}.gate.*" where gated.
+class Mlp {
+ public:
+  Mlp(const BlockSpec& spec, const TensorTable& table, const std::string& name,
+      const MatmulPolicy& policy);
+  // x [M, D] -> y = mlp(x) + residual [M, D]. hidden and gated: at least M rows of F.
+  void run(const Context& context, ConstMat x, Mat hidden, Mat gated, ConstMat residual,
+           Mat y) const;
+
+ private:
+  Activation activation_;
+  std::unique_ptr<Linear> gate_;
+  Linear up_, down_;
+};
+
+// Buffers that the blocks of a stack share: `rows` is the most they are ever run on.
+struct BlockScratch {
+  BlockScratch(const BlockSpec& spec, int64_t rows);
+  Tensor normed;       // [rows, D]
+  Tensor q, attended;  // [rows, H*Hd]
+  Tensor hidden;       // [rows, F]
+  Tensor gated;        // [rows, F], empty where the MLP is plain
+};
+
+class Block {
+ public:
+  // Rows "{name}.norm1", "{name}.attn", "{name}.norm_cross", "{name}.cross", "{name}.norm2",
+  // "{name}.mlp".
+  Block(const BlockSpec& spec, const TensorTable& table, const std::string& name,
+        const MatmulPolicy& policy);
+
+  // Self-attention of x [S, D] over itself, all positions seeing all; then the MLP. In place.
+  // k, v: [S, Hkv*Hd] buffers.
+  void encode(const Context& context, Mat x, const DistanceBias* bias, Mat k, Mat v,
+              BlockScratch& scratch) const;
+
+  // Keys and values of the cross-attention, once a request: memory [S, D] -> k, v [S, Hkv*Hd].
+  void cross_keys(const Context& context, ConstMat memory, Mat k, Mat v) const;
+
+  // One position a sequence, x [B, D], in place: self-attention over the sequence's own keys (the
+  // new one goes into new_k, new_v [B, Hkv*Hd], rows that `self` already names), cross-attention
+  // over its request's memory, MLP.
+  void step(const Context& context, Mat x, Mat new_k, Mat new_v, std::span<const StepSequence> self,
+            const DistanceBias* bias, std::span<const StepSequence> cross,
+            BlockScratch& scratch) const;
+
+ private:
+  void feed_forward(const Context& context, Mat x, BlockScratch& scratch) const;
+
+  AttentionShape shape_;
+  Norm norm1_;
+  AttentionLayer attention_;
+  std::unique_ptr<Norm> norm_cross_;
+  std::unique_ptr<AttentionLayer> cross_;
+  Norm norm2_;
+  Mlp mlp_;
+};
+
+// a += b, row by row.
+void add_rows(const Context& context, ConstMat b, Mat a);
+
+}  // namespace pali

@@ -1,0 +1,79 @@
+// Family adapters: each reads its config.json into plain numbers (ModelConfig) and writes its rows
+// of the provenance table. The only files that know names of families and of other people's
+// tensors. Adding a family touches this folder.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/json.hpp"
+#include "io/tensor_table.hpp"
+#include "model/model_config.hpp"
+
+namespace pali {
+
+// The small files of a checkpoint, from its folder or from a pali checkpoint's metadata.
+struct ConfigFiles {
+  std::string where;  // "DIR/config.json", for messages
+  std::string config_text;
+  Json config;
+  std::optional<Json> preprocessor, generation, tokenizer;
+};
+
+struct Family {
+  ModelConfig config;
+  std::vector<TensorRule> rules;
+  int extra_ids = 0;  // <extra_id_N> beyond the tokenizer's own pieces
+  bool extra_ids_given = false;
+  std::vector<std::string> warnings;
+};
+
+// family.cpp: picks the adapter by model_type and reads the other files. Throws Error: unsupported
+// (a model_type that no adapter knows), corrupt_file (a field that is missing, of another type or
+// out of range).
+Family read_family(const ConfigFiles& files);
+
+// Rows whose sources are `prefix + name` for every prefix.
+class RuleWriter {
+ public:
+  RuleWriter(std::vector<TensorRule>& rules, std::vector<std::string> prefixes)
+      : rules_(rules), prefixes_(std::move(prefixes)) {}
+  // Vectors stay f32 when a checkpoint is converted to a narrower type.
+  TensorRule& vector(const std::string& ours, const std::string& theirs, int64_t n);
+  TensorRule& matrix(const std::string& ours, const std::string& theirs, int64_t out, int64_t in);
+  // "{ours}.weight" [out, in] and "{ours}.bias" [out].
+  void linear(const std::string& ours, const std::string& theirs, int64_t out, int64_t in);
+  // "{ours}.weight" and "{ours}.bias", both [n].
+  void layer_norm(const std::string& ours, const std::string& theirs, int64_t n);
+
+ private:
+  TensorRule& add(const std::string& ours, const std::string& theirs, std::vector<int64_t> shape);
+  std::vector<TensorRule>& rules_;
+  std::vector<std::string> prefixes_;
+};
+
+// "gelu_pytorch_tanh" -> Activation::gelu_tanh. Throws Error(unsupported).
+Activation parse_activation(const std::string& name, const std::string& where);
+
+// siglip.cpp
+VisionConfig read_siglip_vision(const JsonFields& fields);
+TextTowerConfig read_siglip_text(const JsonFields& fields);
+void add_siglip_vision_rules(const VisionConfig& config, const std::vector<std::string>& prefixes,
+                             std::vector<TensorRule>& rules);
+void add_siglip_text_rules(const TextTowerConfig& config, const std::vector<std::string>& prefixes,
+                           std::vector<TensorRule>& rules);
+void read_siglip(const JsonFields& fields, Family& family);         // model_type siglip
+void read_siglip_vision(const JsonFields& fields, Family& family);  // siglip_vision_model
+
+// t5.cpp: model_type t5, mt5, umt5.
+EncoderDecoderConfig read_t5_config(const JsonFields& fields, const std::string& model_type);
+void add_t5_rules(const EncoderDecoderConfig& config, const std::vector<std::string>& prefixes,
+                  std::vector<TensorRule>& rules);
+void read_t5(const JsonFields& fields, const std::string& model_type, Family& family);
+
+// pali3.cpp: our own folder layout, see models/FORMAT.md.
+void read_pali3(const JsonFields& fields, Family& family);
+PromptTemplates pali3_prompts();  // where a checkpoint has none of its own
+
+}  // namespace pali

@@ -1,0 +1,129 @@
+#include "model/configs/shared_files.hpp"
+
+#include "base/quote.hpp"
+#include "pali/error.hpp"
+
+namespace pali {
+namespace {
+
+void read_three(const JsonFields& fields, const char* key, float (&out)[3]) {
+  const Json* list = fields.find(key);
+  if (list == nullptr || list->is_null()) return;
+  if (!list->is_array() || list->size() != 3) {
+    throw Error(ErrorCode::corrupt_file, std::string("field \"") + key +
+                                             "\" must be a list of 3 numbers (" + fields.where() +
+                                             "); restore the file");
+  }
+  for (size_t i = 0; i < 3; ++i) {
+    if (!(*list)[i].is_number()) {
+      throw Error(ErrorCode::corrupt_file, std::string("field \"") + key +
+                                               "\" must hold numbers (" + fields.where() +
+                                               "); restore the file");
+    }
+    out[i] = (*list)[i].get<float>();
+  }
+}
+
+// Ref: SiglipImageProcessor's fields; "resample" counts as PIL does, 2 bilinear, 3 bicubic.
+}  // namespace
+
+Preprocessing read_preprocessing(const Json& json, const std::string& where, int64_t image_size,
+                                 std::vector<std::string>& warnings) {
+  const JsonFields fields(json, where);
+  Preprocessing how;
+  how.size = image_size;
+  if (const Json* size = fields.find("size"); size != nullptr && size->is_object()) {
+    const JsonFields sides = fields.object("size");
+    const int64_t height = sides.integer("height", 1, 1 << 14, image_size);
+    const int64_t width = sides.integer("width", 1, 1 << 14, image_size);
+    if (height != image_size || width != image_size) {
+      warnings.push_back("images are resized to the model's " + std::to_string(image_size) + " x " +
+                         std::to_string(image_size) + " px, not to the " + std::to_string(height) +
+                         " x " + std::to_string(width) + " of " + where);
+    }
+  }
+  const int64_t resample = fields.integer("resample", 0, 5, 3);
+  if (resample != 2 && resample != 3) {
+    throw Error(ErrorCode::unsupported, "resample " + std::to_string(resample) + " (" + where +
+                                            "); 2 (bilinear) and 3 (bicubic) are known");
+  }
+  how.resample = resample == 2 ? Resample::bilinear : Resample::bicubic;
+  how.rescale = fields.number("rescale_factor", 1e-9, 1e9, how.rescale);
+  read_three(fields, "image_mean", how.mean);
+  read_three(fields, "image_std", how.std);
+  for (const float deviation : how.std) {
+    if (!(deviation > 0)) {
+      throw Error(ErrorCode::corrupt_file,
+                  "field \"image_std\" must be positive (" + where + "); restore the file");
+    }
+  }
+  return how;
+}
+
+namespace {
+
+// A token id, or the first of a list of them.
+int32_t read_token(const JsonFields& fields, const char* key, int64_t vocab, int32_t fallback) {
+  const Json* value = fields.find(key);
+  if (value != nullptr && value->is_array() && !value->empty()) {
+    const Json first{{key, value->front()}};
+    return static_cast<int32_t>(JsonFields(first, fields.where()).integer(key, 0, vocab - 1));
+  }
+  return static_cast<int32_t>(fields.integer(key, 0, vocab - 1, fallback));
+}
+
+}  // namespace
+
+void read_generation(const Json& json, const std::string& where, ModelConfig& config) {
+  const JsonFields fields(json, where);
+  if (config.language) {
+    EncoderDecoderConfig& language = *config.language;
+    language.start_token =
+        read_token(fields, "decoder_start_token_id", language.vocab, language.start_token);
+    language.end_token = read_token(fields, "eos_token_id", language.vocab, language.end_token);
+    language.pad_token = read_token(fields, "pad_token_id", language.vocab, language.pad_token);
+  }
+  GenerationOptions& options = config.generation;
+  options.beams = static_cast<int>(fields.integer("num_beams", 1, 1024, 1));
+  options.length_penalty = fields.number("length_penalty", -1e6, 1e6, 1.0);
+  options.max_tokens = static_cast<int>(fields.integer("max_new_tokens", 1, 1 << 20, 0));
+  if (fields.boolean("do_sample", false)) {
+    options.temperature = fields.number("temperature", 0.0, 1e6, 1.0);
+    options.top_k = static_cast<int>(fields.integer("top_k", 0, 1 << 30, 50));
+    options.top_p = fields.number("top_p", 0.0, 1.0, 1.0);
+  }
+}
+
+Json preprocessing_json(const Preprocessing& how) {
+  return Json{{"image_processor_type", "SiglipImageProcessor"},
+              {"do_resize", true},
+              {"do_rescale", true},
+              {"do_normalize", true},
+              {"size", {{"height", how.size}, {"width", how.size}}},
+              {"resample", how.resample == Resample::bilinear ? 2 : 3},
+              {"rescale_factor", how.rescale},
+              {"image_mean", how.mean},
+              {"image_std", how.std}};
+}
+
+Json generation_json(const ModelConfig& config) {
+  Json json = Json::object();
+  if (config.language) {
+    json["decoder_start_token_id"] = config.language->start_token;
+    json["eos_token_id"] = config.language->end_token;
+    json["pad_token_id"] = config.language->pad_token;
+  }
+  const GenerationOptions& options = config.generation;
+  json["num_beams"] = options.beams;
+  json["length_penalty"] = options.length_penalty;
+  if (options.max_tokens > 0) json["max_new_tokens"] = options.max_tokens;
+  if (options.temperature > 0) {
+    json["do_sample"] = true;
+    json["temperature"] = options.temperature;
+    json["top_k"] = options.top_k;
+    json["top_p"] = options.top_p;
+  }
+  return json;
+}
+
+}  // namespace pali

@@ -1,0 +1,54 @@
+// A stack of blocks in which every position sees every other, and the norm after it.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/block.hpp"
+
+namespace pali {
+
+// Where a stack's relative position bias comes from. Ref: T5Stack (layer 0 owns the one table),
+// UMT5Stack (every layer owns one).
+enum class PositionBias { none, shared, per_layer };
+
+struct StackSpec {
+  BlockSpec block;
+  int64_t layers = 0;
+  PositionBias bias = PositionBias::none;
+  int32_t max_distance = 128;
+};
+
+// The bias tables of a stack: "{name}.bias" where shared, "{name}.blocks.{i}.bias" where each layer
+// has its own; [buckets, H] each.
+class BiasTables {
+ public:
+  BiasTables(const StackSpec& spec, const TensorTable& table, const std::string& name);
+  // The tables spread over distances [-left, right]: one a table, none where there is no bias.
+  std::vector<DistanceBias> spread(bool bidirectional, int64_t left, int64_t right) const;
+  // The entry of `spread` that layer i uses; null where there is no bias.
+  static const DistanceBias* of_layer(const std::vector<DistanceBias>& biases, size_t layer);
+
+ private:
+  int32_t max_distance_;
+  std::vector<Tensor> tables_;
+};
+
+class EncoderStack {
+ public:
+  // Rows "{name}.blocks.{i}.*", "{name}.norm.*" and the bias tables.
+  EncoderStack(const StackSpec& spec, const TensorTable& table, const std::string& name,
+               const MatmulPolicy& policy);
+  // x [S, D] -> normed output of the last block, in place.
+  // Stages traced: "{stage}.block.{i}", each block's output before the last norm.
+  void run(const Context& context, Mat x, std::string_view stage) const;
+
+ private:
+  StackSpec spec_;
+  BiasTables biases_;
+  std::vector<Block> blocks_;
+  Norm norm_;
+};
+
+}  // namespace pali

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstring>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include "pali/error.hpp"
@@ -24,7 +25,8 @@ namespace {
 }  // namespace
 
 OutputFile::OutputFile(std::filesystem::path path) : path_(std::move(path)) {
-  if (path_.filename().empty() || std::filesystem::is_directory(path_)) {
+  std::error_code ignored;
+  if (path_.filename().empty() || std::filesystem::is_directory(path_, ignored)) {
     throw Error(ErrorCode::invalid_argument, "a folder where a file is to be written (" +
                                                  path_.string() + "); name a file in it");
   }

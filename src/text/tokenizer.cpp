@@ -50,7 +50,7 @@ std::string shell_quote(const std::string& text) {
           "i, (p, s) in enumerate(t['model']['vocab']) if not p.startswith('<extra_id_')]; "
           "m.trainer_spec.model_type = 1; m.normalizer_spec.precompiled_charsmap = "
           "b''.join(base64.b64decode(c) for c in re.findall('precompiled_charsmap.: .([A-Za-z0-9+/="
-          "]*)', json.dumps(t))); open(f[:-14] + 'spiece.model', 'wb').write("
+          "]*)', json.dumps(t))); open(f[:-5] + '.model', 'wb').write("
           "m.SerializeToString())\" " +
           shell_quote(file.string()));
 }

@@ -1,4 +1,5 @@
-// SigLIP's towers against transformers, stage by stage, and the two-tower logits; on every way.
+// SigLIP's towers against transformers, stage by stage, and the two-tower logits, on every way;
+// resized position embeddings against big_vision's formula.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -78,6 +79,32 @@ TEST_P(Siglip, SameBitsOnTwoThreads) {
 INSTANTIATE_TEST_SUITE_P(Models, Siglip,
                          ::testing::ValuesIn(runs_of({"siglip_vision", "siglip_two_tower"})),
                          run_name);
+
+TEST(Positions, ResizeAsBigVision) {
+  const Golden golden = Golden::of_files("posemb.golden.json", "posemb.golden.safetensors");
+  int count = 0;
+  for (const Json& item : golden.json()["cases"]) {
+    const auto in = item["in"].get<std::vector<int64_t>>(),
+               out = item["out"].get<std::vector<int64_t>>();
+    if (in[0] != in[1] || out[0] != out[1]) continue;  // the engine's grids are square
+    const std::string name = item["name"].get<std::string>();
+    const StoredTensor& stored = golden.tensor(name + "/in");
+    const int64_t width = stored.shape.back();
+    const Tensor resized =
+        resize_positions({golden.values(name + "/in").data(), in[0] * in[1], width}, in[0], out[0]);
+    ASSERT_EQ(resized.rows(), out[0] * out[1]) << name;
+    std::vector<float> found;
+    for (const Json& row : item["rows"]) {
+      const auto part = flat(resized.view().rows_from(row.get<int64_t>() * out[1], out[1]));
+      found.insert(found.end(), part.begin(), part.end());
+    }
+    const double error = relative_error(found, golden.values(name + "/out"));
+    record("resized positions", error);
+    EXPECT_LE(error, 1e-6) << name;  // three f32 roundings
+    ++count;
+  }
+  EXPECT_EQ(count, 7);
+}
 
 }  // namespace
 }  // namespace pali::parity

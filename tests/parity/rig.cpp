@@ -89,6 +89,10 @@ std::vector<Run> runs_of(const std::vector<std::string>& models) {
   return runs;
 }
 
+void PrintTo(const Run& run, std::ostream* out) {
+  *out << run.model << " on " << way_name(run.way);
+}
+
 std::string run_name(const ::testing::TestParamInfo<Run>& info) {
   return info.param.model + "_" + way_name(info.param.way);
 }

@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -69,6 +70,7 @@ struct Run {
 };
 std::vector<Run> runs_of(const std::vector<std::string>& models);
 std::string run_name(const ::testing::TestParamInfo<Run>& info);
+void PrintTo(const Run& run, std::ostream* out);  // found by GoogleTest
 
 // The first statement of a test: skips ways that this machine cannot go.
 #define PALI_PARITY_REQUIRE(way)                                                \

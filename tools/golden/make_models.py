@@ -135,7 +135,11 @@ def encoder_stages(model, embeds):
     # hidden_states: input, after each block but the last (transformers replaces the last by the normed one),
     # so the blocks are caught by hooks instead.
     blocks = []
-    hooks = [b.register_forward_hook(lambda m, i, o: blocks.append(o[0])) for b in model.encoder.block]
+
+    def keep(module, inputs, output):
+        blocks.append(output[0] if isinstance(output, tuple) else output)  # UMT5Block gives the tensor alone
+
+    hooks = [b.register_forward_hook(keep) for b in model.encoder.block]
     memory = model.encoder(inputs_embeds=embeds).last_hidden_state
     for h in hooks:
         h.remove()

@@ -1,4 +1,4 @@
-// Boxes and labels drawn into a picture. The one file that knows stb_truetype.
+// Boxes and labels drawn into a picture.
 #pragma once
 
 #include <span>

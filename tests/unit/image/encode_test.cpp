@@ -1,0 +1,33 @@
+#include "image/encode.hpp"
+
+#include <filesystem>
+
+#include "samples.hpp"
+
+namespace pali {
+namespace {
+
+TEST(WritePng, ReadsBackTheSame) {
+  const std::filesystem::path path =
+      std::filesystem::path(testing::TempDir()) / "pali_write_png é.png";
+  for (const auto& [w, h] : std::vector<std::pair<int, int>>{{1, 1}, {37, 5}, {3, 200}}) {
+    ImageU8 image{w, h, {}};
+    for (int i = 0; i < w * h * 3; ++i) image.rgb.push_back(static_cast<uint8_t>(i * 73 + i / 7));
+    write_png(path, image);
+    const Image back = Image::from_file(path);
+    EXPECT_EQ(back.width(), w);
+    EXPECT_EQ(back.height(), h);
+    EXPECT_TRUE(std::equal(image.rgb.begin(), image.rgb.end(), back.rgb().begin()));
+  }
+  std::filesystem::remove(path);
+}
+
+TEST(WritePng, AFolderThatIsNotThereIsAnError) {
+  const ImageU8 image{1, 1, {1, 2, 3}};
+  test::expect_error(ErrorCode::invalid_argument, {"absent"}, [&] {
+    write_png(std::filesystem::path(testing::TempDir()) / "absent" / "x.png", image);
+  });
+}
+
+}  // namespace
+}  // namespace pali

@@ -1,0 +1,22 @@
+// Results as the command line prints them: `--json` objects and lines of text.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "output.hpp"
+#include "pali/engine.hpp"
+
+namespace pali::cli {
+
+// null, a path, or a list of paths.
+Json image_field(const std::vector<std::string>& paths);
+// The object of caption, vqa, ocr, run; detect's has the image's size and the boxes too.
+Json to_json(const std::vector<std::string>& image_paths, const Request& request,
+             const Result& result, const ModelInfo& info);
+// A line a box: label<TAB>x0 y0 x1 y1.
+std::string box_lines(const Result& result);
+// With -v, on stderr.
+void print_timing(const Result& result);
+
+}  // namespace pali::cli

@@ -1,0 +1,50 @@
+// Options that several verbs share, and what they become.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "output.hpp"
+#include "pali/pali.hpp"
+
+namespace pali::cli {
+
+struct ModelArguments {
+  std::string path;  // -m; empty: PALI_MODEL, else the built-in model
+  EngineOptions engine;
+  std::string tokenizer;
+  bool no_mmap = false;
+};
+
+struct ImageArguments {
+  std::vector<std::string> named;  // --image
+  ImageOptions options;
+};
+
+struct GenerationArguments {
+  GenerationOptions options;
+  std::string lang;
+  bool stream = false;
+};
+
+void add_model_options(CLI::App& verb, ModelArguments& arguments);
+void add_image_options(CLI::App& verb, ImageArguments& arguments);
+void add_generation_options(CLI::App& verb, GenerationArguments& arguments, bool with_stream);
+void add_output_options(CLI::App& verb, OutputArguments& arguments, const char* what = "FILE");
+// --dtype alone, for convert.
+void add_dtype_option(CLI::App& verb, WeightType& dtype, const char* help);
+
+// The model path that counts: -m, PALI_MODEL or the built-in one.
+std::string model_path(const ModelArguments& arguments);
+// Opens the model; warnings and progress go to stderr, with -v what was opened.
+Engine open_engine(const ModelArguments& arguments, const OutputArguments& how);
+
+// Checks of option values, on their text: an empty string, or what is wrong.
+CLI::Validator whole_number(int64_t least, int64_t most);
+CLI::Validator positive_or_zero();
+CLI::Validator probability();
+CLI::Validator finite_number();
+
+}  // namespace pali::cli

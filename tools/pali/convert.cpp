@@ -1,0 +1,77 @@
+// convert: any model, or the parts of a PaLI-3, as one file that runs alone.
+#include <cstdio>
+#include <memory>
+
+#include "arguments.hpp"
+#include "interrupt.hpp"
+#include "usage.hpp"
+#include "verbs.hpp"
+
+namespace pali::cli {
+namespace {
+
+struct Arguments {
+  std::string source, vision, language, projector, tokenizer;
+  ConvertOptions options;
+  OutputArguments output;
+};
+
+void run(Arguments& arguments) {
+  ConvertOptions& options = arguments.options;
+  const bool parts = !arguments.vision.empty() || !arguments.language.empty();
+  if (parts && !arguments.source.empty()) {
+    throw UsageError("a source and --vision or --language together");
+  }
+  if (!parts && arguments.source.empty()) throw UsageError("nothing to convert");
+  if (parts && (arguments.vision.empty() || arguments.language.empty())) {
+    throw UsageError(arguments.vision.empty() ? "--language without --vision"
+                                              : "--vision without --language");
+  }
+  if (!parts && !arguments.projector.empty()) throw UsageError("--projector without --vision");
+  options.source = arguments.source;
+  options.vision = arguments.vision;
+  options.language = arguments.language;
+  options.projector = arguments.projector;
+  options.tokenizer = arguments.tokenizer;
+  options.output = arguments.output.path;
+  clean_up_on_interrupt(options.output);
+  const ConvertReport report = convert(options);
+  warn(arguments.output, report.warnings);
+  if (!arguments.output.quiet) {
+    std::fprintf(stderr, "pali: wrote %s: %lld tensors, %.1f MB\n", options.output.c_str(),
+                 static_cast<long long>(report.tensors), static_cast<double>(report.bytes) / 1e6);
+  }
+}
+
+}  // namespace
+
+void add_convert(CLI::App& app) {
+  const auto arguments = std::make_shared<Arguments>();
+  ConvertOptions& options = arguments->options;
+  CLI::App& verb = *app.add_subcommand("convert", "Write a model as one file that runs alone");
+  verb.add_option("SRC", arguments->source, "Model folder or pali checkpoint")->type_name("");
+  verb.add_option("-o,--output", arguments->output.path, "The file to write")
+      ->type_name("OUT.safetensors")
+      ->required();
+  verb.add_option("--vision", arguments->vision, "Compose: SigLIP folder")->type_name("PATH");
+  verb.add_option("--language", arguments->language, "Compose: T5 folder")->type_name("PATH");
+  verb.add_option("--projector", arguments->projector,
+                  "Compose: weight [D, Dv] and bias [D]; else random")
+      ->type_name("FILE");
+  verb.add_option("--resolution", options.resolution, "Resize the position embeddings")
+      ->check(whole_number(1, 16384))
+      ->type_name("N");
+  verb.add_option("--tokenizer", arguments->tokenizer, "SentencePiece model to put inside")
+      ->type_name("FILE");
+  verb.add_option("-s,--seed", options.seed, "Seed of a random projector")
+      ->check(whole_number(0, INT64_MAX))
+      ->type_name("N");
+  add_dtype_option(verb, options.dtype, "Type of the weights; else each keeps its own");
+  verb.add_flag("-q,--quiet", arguments->output.quiet, "No warnings, no summary");
+  verb.footer(
+      "Examples:\n  pali convert t5-folder -o t5.safetensors --dtype bf16\n"
+      "  pali convert --vision siglip-folder --language ul2-folder -o pali3.safetensors");
+  verb.callback([arguments] { run(*arguments); });
+}
+
+}  // namespace pali::cli

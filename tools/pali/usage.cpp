@@ -1,0 +1,111 @@
+#include "usage.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+namespace pali::cli {
+namespace {
+
+// Levenshtein distance.
+size_t distance(const std::string& a, const std::string& b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 0; i < a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i + 1;
+    for (size_t j = 0; j < b.size(); ++j) {
+      const size_t above = row[j + 1];
+      row[j + 1] = std::min({above + 1, row[j] + 1, diagonal + (a[i] == b[j] ? 0 : 1)});
+      diagonal = above;
+    }
+  }
+  return row.back();
+}
+
+std::string nearest(const std::string& word, const std::vector<std::string>& known) {
+  std::string best;
+  size_t least = 3;  // two slips at most
+  for (const std::string& candidate : known) {
+    const size_t d = distance(word, candidate);
+    if (d < least && d < candidate.size()) {
+      least = d;
+      best = candidate;
+    }
+  }
+  return best;
+}
+
+const CLI::App* verb_of(const CLI::App& app) {
+  const auto verbs = app.get_subcommands();
+  return verbs.empty() ? nullptr : verbs.front();
+}
+
+std::string without_line_breaks(std::string text) {
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  while (!text.empty() && (text.back() == ' ' || text.back() == '.')) text.pop_back();
+  return text;
+}
+
+std::string about_extra(const CLI::App* verb, const std::string& word) {
+  if (word.size() < 2 || word[0] != '-') {
+    return "one argument too many ('" + word + "'); put words that belong together into quotes";
+  }
+  if (word.starts_with("--resume") || word.starts_with("--shard")) {
+    return word + " is not in this version";
+  }
+  std::string what = "unknown option " + word;
+  if (verb == nullptr) return what;
+  std::vector<std::string> known;
+  for (const CLI::Option* option : verb->get_options()) {
+    for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+  }
+  const std::string meant = nearest(word.substr(0, word.find('=')), known);
+  return meant.empty() ? what : what + "; did you mean " + meant + "?";
+}
+
+}  // namespace
+
+std::vector<std::string> normalise(int argc, const char* const* argv) {
+  std::vector<std::string> arguments(argv + 1, argv + argc);
+  for (std::string& argument : arguments) {
+    if (argument == "--") break;
+    if (!argument.starts_with("--")) continue;
+    const auto end = argument.begin() +
+                     static_cast<std::ptrdiff_t>(std::min(argument.find('='), argument.size()));
+    std::replace(argument.begin(), end, '_', '-');
+  }
+  return arguments;
+}
+
+void check_verb(const CLI::App& app, const std::vector<std::string>& arguments) {
+  if (arguments.empty() || arguments[0].starts_with("-")) return;
+  std::vector<std::string> verbs;
+  for (const CLI::App* verb : app.get_subcommands({})) verbs.push_back(verb->get_name());
+  const std::string& word = arguments[0];
+  if (std::find(verbs.begin(), verbs.end(), word) != verbs.end()) return;
+  if (word == "segment") throw UsageError("'segment' is not in this version");
+  const std::string meant = nearest(word, verbs);
+  throw UsageError("unknown verb '" + word + "'" +
+                   (meant.empty() ? "" : "; did you mean '" + meant + "'?"));
+}
+
+std::string explain(const CLI::App& app, const std::string& what) {
+  const CLI::App* verb = verb_of(app);
+  const std::string said = without_line_breaks(what);
+  return said + (said.ends_with("?") ? " See" : "; see") + " 'pali " +
+         (verb == nullptr ? "" : verb->get_name() + " ") + "--help'";
+}
+
+std::string explain(const CLI::App& app, const CLI::ParseError& error) {
+  const CLI::App* verb = verb_of(app);
+  if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr && verb != nullptr) {
+    const std::vector<std::string> extras = verb->remaining();
+    if (!extras.empty()) return explain(app, about_extra(verb, extras.front()));
+  }
+  if (verb == nullptr && dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) {
+    return explain(app, "no verb");
+  }
+  return explain(app, error.what());
+}
+
+}  // namespace pali::cli

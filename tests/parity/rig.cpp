@@ -9,13 +9,14 @@ namespace {
 MatmulPolicy policy_of(const Way& way) {
   MatmulPolicy policy;
   policy.backend = way.backend;
-  policy.compute = ComputeType::f32;
+  policy.compute = way.compute;
   policy.isa = way.isa;
   return policy;
 }
 
-ModelOptions model_options(const Way& way) {
+ModelOptions model_options(const Way& way, int64_t resolution) {
   ModelOptions options;
+  options.resolution = resolution;
   options.policy = policy_of(way);
   return options;
 }
@@ -31,9 +32,11 @@ Isa best_tier() {
 }  // namespace
 
 std::string way_name(const Way& way) {
-  if (way.backend == MatmulBackend::onednn) return "onednn";
-  if (way.backend == MatmulBackend::reference) return "reference";
-  return isa_name(way.isa);
+  std::string name = isa_name(way.isa);
+  if (way.backend == MatmulBackend::onednn) name = "onednn";
+  if (way.backend == MatmulBackend::reference) name = "reference";
+  if (way.backend == MatmulBackend::automatic) name = "automatic";
+  return way.compute == ComputeType::bf16 ? name + "_in_bf16" : name;
 }
 
 std::vector<Way> all_ways() {
@@ -41,6 +44,7 @@ std::vector<Way> all_ways() {
   for (const IsaTier& tier : isa_tiers()) ways.push_back({tier.isa, MatmulBackend::native});
   ways.push_back({Isa::scalar, MatmulBackend::reference});
   ways.push_back({best_tier(), MatmulBackend::onednn});
+  ways.push_back({best_tier(), MatmulBackend::automatic});
   return ways;
 }
 
@@ -54,13 +58,10 @@ std::string why_not(const Way& way) {
   return "";
 }
 
-Rig::Rig(const std::filesystem::path& model, const Way& way, int threads)
-    : Rig(open_checkpoint(model), way, threads) {}
-
-Rig::Rig(Checkpoint checkpoint, const Way& way, int threads)
+Rig::Rig(const std::filesystem::path& model, const Way& way, int threads, int64_t resolution)
     : kernels_(kernel_table(way.isa)),
       pool_(threads),
-      model_(build_model(std::move(checkpoint), model_options(way))),
+      model_(build_model(open_checkpoint(model), model_options(way, resolution))),
       tracer_([this](std::string_view name, ConstMat values) {
         stages_[prefix_ + std::string(name)] = flat(values);
       }),
@@ -77,7 +78,7 @@ EngineOptions engine_options(const Way& way, int threads) {
   options.threads = threads;
   options.isa = way.isa;
   options.matmul = way.backend;
-  options.compute = ComputeType::f32;
+  options.compute = way.compute;
   return options;
 }
 

@@ -21,12 +21,13 @@ namespace pali::parity {
 struct Way {
   Isa isa = Isa::scalar;
   MatmulBackend backend = MatmulBackend::native;
+  ComputeType compute = ComputeType::f32;
 };
 
 // "avx2", "reference", "onednn".
 std::string way_name(const Way& way);
-// Every tier natively, Eigen on the scalar tier, oneDNN on the best: also those that this machine
-// lacks, so that what did not run is seen as skipped.
+// Every tier natively, Eigen on the scalar tier, oneDNN and the automatic choice on the best: also
+// those that this machine lacks, so that what did not run is seen as skipped.
 std::vector<Way> all_ways();
 // Empty, or why this machine or build cannot go this way.
 std::string why_not(const Way& way);
@@ -37,9 +38,8 @@ using Stages = std::map<std::string, std::vector<float>>;
 // A model ready to run, and the context to run it in.
 class Rig {
  public:
-  // Loads a folder or a file; `threads` >= 1. Products in f32.
-  Rig(const std::filesystem::path& model, const Way& way, int threads);
-  Rig(Checkpoint checkpoint, const Way& way, int threads);
+  // Loads a folder or a file; `threads` >= 1; resolution 0: the model's own.
+  Rig(const std::filesystem::path& model, const Way& way, int threads, int64_t resolution = 0);
 
   const Model& model() const { return model_; }
   const Tokenizer& tokenizer() const { return *model_.checkpoint.tokenizer; }

@@ -62,6 +62,7 @@ TEST_P(Siglip, AgreesWithTransformers) {
   const Stages stages = run_towers(rig, golden);
   for (const std::string& stage : golden.names("")) {
     if (stage == "image_embeds" || stage == "text_embeds") continue;  // normalised ones
+    if (stage.starts_with("resized/")) continue;                      // below
     const auto found = stages.find(stage);
     ASSERT_NE(found, stages.end()) << name << ": stage " << stage << " was not traced";
     expect_stage(name, stage, found->second, golden.values(stage));
@@ -79,6 +80,28 @@ TEST_P(Siglip, SameBitsOnTwoThreads) {
 INSTANTIATE_TEST_SUITE_P(Models, Siglip,
                          ::testing::ValuesIn(runs_of({"siglip_vision", "siglip_two_tower"})),
                          run_name);
+
+// The tower at another resolution: 73 px, 5 x 5 patches, from a checkpoint of 3 x 3.
+TEST(SiglipResized, RunsAtAnotherResolution) {
+  const Golden golden = Golden::of_model("siglip_vision");
+  const Json& resized = golden.json()["resized"];
+  const Way way{Isa::scalar, MatmulBackend::native};
+  Rig rig(model_dir("siglip_vision"), way, 1, resized["resolution"].get<int64_t>());
+  Preprocessing how = rig.model().checkpoint.config.preprocessing;
+  how.size = rig.model().vision->image_size();
+  const Image image = Image::from_file(image_file(resized["image"].get<std::string>()));
+  rig.model().vision->run(rig.context(), preprocess(image, how).view());
+  const Stages stages = rig.take_stages();
+  for (const char* stage : {"vision.embed", "vision.tokens"}) {
+    expect_stage("siglip_vision resized", stage, stages.at(stage),
+                 golden.values(std::string("resized/") + stage));
+  }
+  EngineOptions options = engine_options(way, 1);
+  options.resolution = resized["resolution"].get<int64_t>();
+  expect_stage("siglip_vision resized", "vision.tokens",
+               Engine::open(model_dir("siglip_vision"), options).embed_tokens(image).values,
+               golden.values("resized/vision.tokens"));
+}
 
 TEST(Positions, ResizeAsBigVision) {
   const Golden golden = Golden::of_files("posemb.golden.json", "posemb.golden.safetensors");

@@ -12,6 +12,7 @@ import shutil
 
 import common
 import make_images
+import make_posemb
 import make_tokenizers
 import numpy as np
 
@@ -432,6 +433,23 @@ def text_stages(tower, ids):
     return stages
 
 
+RESIZED = 73  # px: 5 x 5 patches from 3 x 3, 3 px remain
+
+
+def resized_stages(model, file, size_px):
+    """The tower at another resolution, its positions resized as big_vision does."""
+    grid, new_grid = model.config.image_size // model.config.patch_size, size_px // model.config.patch_size
+    table = model.embeddings.position_embedding.weight.double().numpy().reshape(grid, grid, -1)
+    table = make_posemb.resample(table, (new_grid, new_grid)).reshape(new_grid * new_grid, -1)
+    config = copy.deepcopy(model.config)
+    config.image_size = size_px
+    other = tf.SiglipVisionModel._from_config(config, attn_implementation="eager").eval()
+    state = model.state_dict() | {"embeddings.position_embedding.weight": torch.from_numpy(table).float()}
+    other.load_state_dict(state)
+    stages = vision_stages(other, pixels_of(file, size_px))
+    return {k: stages[k] for k in ("vision.embed", "vision.tokens")}
+
+
 def make_siglip_vision():
     folder = MODELS / "siglip_vision"
     reset(folder)
@@ -448,8 +466,10 @@ def make_siglip_vision():
         for k, v in vision_stages(model, pixels_of(file, 44)).items():
             if j == 0 or k == "vision.tokens":
                 tensors[f"image{j}/{k}"] = v
+    tensors |= {f"resized/{k}": v for k, v in resized_stages(model, images[0], RESIZED).items()}
     common.write_tensors(folder / "golden.safetensors", tensors)
-    common.write_json(folder / "golden.json", common.header("siglip_vision") | {"seed": 11, "images": images})
+    common.write_json(folder / "golden.json", common.header("siglip_vision") | {
+        "seed": 11, "images": images, "resized": {"image": images[0], "resolution": RESIZED}})
     common.log(f"model siglip_vision: {size(folder)}")
 
 

@@ -1,0 +1,348 @@
+// A tile of queries against all keys of one head, streaming softmax. Included once by each ISA
+// source. Lanes are queries: S^T = K Q^T and O^T = V^T P^T, so that any head width runs without
+// padding, K and V are read in place one broadcast at a time, and maxima and sums need no
+// horizontal steps. Few queries (a decoder's step) take the other way round: lanes along the head.
+#pragma once
+
+#include "kernels/rows-inl.hpp"
+#include "kernels/simd_common.hpp"
+
+namespace pali {
+namespace {
+
+constexpr int64_t kFewQueries = 2;  // up to here, lanes along the head are faster
+
+template <class S>
+struct AttentionShapeOf {
+  static constexpr int kVectors = 2;                         // of queries
+  static constexpr int kWidth = kVectors * S::kLanes;        // queries of one pass
+  static constexpr int kKeys = S::kLanes == 16 ? 12 : 6;     // rows of S^T in registers
+  static constexpr int kColumns = S::kLanes == 16 ? 13 : 6;  // rows of O^T in registers
+};
+
+// Rows of K (or of V^T) times the queries' tile: kRows x kWidth sums over `depth` steps. Row i's
+// factor of step t lies at a + i * row_step + t * depth_step, the tile's row t at b + t * kWidth.
+template <class S, int kRows, bool kRowsContiguous>
+[[gnu::always_inline]] inline void product(const float* a, int64_t stride, const float* b,
+                                           int64_t depth, typename S::F (&sums)[kRows][2]) {
+  using F = typename S::F;
+  constexpr int kWidth = AttentionShapeOf<S>::kWidth;
+  constexpr int kPointers = kRowsContiguous ? 1 : (kRows + 2) / 3;
+  const float* rows[kPointers];
+  unroll<kPointers>([&](auto p) __attribute__((always_inline)) { rows[p] = a + 3 * p * stride; });
+  for (int64_t t = 0; t < depth; ++t) {
+    const F b0 = S::load(b);
+    const F b1 = S::load(b + S::kLanes);
+    unroll<kRows>([&](auto i) __attribute__((always_inline)) {
+      const float* p = nullptr;
+      if constexpr (kRowsContiguous) {
+        p = rows[0] + i;
+      } else {
+        p = rows[i / 3] + (i % 3) * stride + t;
+      }
+      const F x = S::broadcast(p);
+      sums[i][0] = S::fma(x, b0, sums[i][0]);
+      sums[i][1] = S::fma(x, b1, sums[i][1]);
+    });
+    if constexpr (kRowsContiguous) rows[0] += stride;
+    b += kWidth;
+  }
+}
+
+// kRows rows of the scores: scale * sums + bias, kept, and their maximum by query.
+// reversed[x] is the bias of key - query = first key - x.
+template <class S, int kRows>
+void score_rows(const float* k, int64_t k_stride, const float* queries, int64_t dim, float scale,
+                const float* reversed, float* scores, float* highest) {
+  using F = typename S::F;
+  constexpr int kWidth = AttentionShapeOf<S>::kWidth;
+  F sums[kRows][2];
+  unroll<kRows>([&](auto i) __attribute__((always_inline)) {
+    sums[i][0] = S::zero();
+    sums[i][1] = S::zero();
+  });
+  product<S, kRows, false>(k, k_stride, queries, dim, sums);
+  const F factor = S::set(scale);
+  F high0 = S::load(highest);
+  F high1 = S::load(highest + S::kLanes);
+  unroll<kRows>([&](auto i) __attribute__((always_inline)) {
+    F s0 = S::mul(sums[i][0], factor);
+    F s1 = S::mul(sums[i][1], factor);
+    if (reversed != nullptr) {
+      s0 = S::add(s0, S::load(reversed - i));
+      s1 = S::add(s1, S::load(reversed - i + S::kLanes));
+    }
+    high0 = S::max(high0, s0);
+    high1 = S::max(high1, s1);
+    S::store(scores + i * kWidth, s0);
+    S::store(scores + i * kWidth + S::kLanes, s1);
+  });
+  S::store(highest, high0);
+  S::store(highest + S::kLanes, high1);
+}
+
+template <class S, int kRows>
+void scores_of(const float* k, int64_t k_stride, int64_t rows, const float* queries, int64_t dim,
+               float scale, const float* reversed, float* scores, float* highest) {
+  if constexpr (kRows > 1) {
+    if (rows < kRows) {
+      return scores_of<S, kRows - 1>(k, k_stride, rows, queries, dim, scale, reversed, scores,
+                                     highest);
+    }
+  }
+  score_rows<S, kRows>(k, k_stride, queries, dim, scale, reversed, scores, highest);
+}
+
+// kRows rows of O^T: corrected by the change of the maxima, plus this block's V^T P^T.
+template <class S, int kRows>
+void output_rows(const float* v, int64_t v_stride, const float* weights, int64_t keys,
+                 const float* correction, float* out) {
+  using F = typename S::F;
+  constexpr int kWidth = AttentionShapeOf<S>::kWidth;
+  const F correct0 = S::load(correction);
+  const F correct1 = S::load(correction + S::kLanes);
+  F sums[kRows][2];
+  unroll<kRows>([&](auto i) __attribute__((always_inline)) {
+    sums[i][0] = S::mul(S::load(out + i * kWidth), correct0);
+    sums[i][1] = S::mul(S::load(out + i * kWidth + S::kLanes), correct1);
+  });
+  product<S, kRows, true>(v, v_stride, weights, keys, sums);
+  unroll<kRows>([&](auto i) __attribute__((always_inline)) {
+    S::store(out + i * kWidth, sums[i][0]);
+    S::store(out + i * kWidth + S::kLanes, sums[i][1]);
+  });
+}
+
+template <class S, int kRows>
+void outputs_of(const float* v, int64_t v_stride, int64_t rows, const float* weights, int64_t keys,
+                const float* correction, float* out) {
+  if constexpr (kRows > 1) {
+    if (rows < kRows) {
+      return outputs_of<S, kRows - 1>(v, v_stride, rows, weights, keys, correction, out);
+    }
+  }
+  output_rows<S, kRows>(v, v_stride, weights, keys, correction, out);
+}
+
+// Scores of one block to their exponentials; maxima, sums and corrections by query brought up to
+// date. `block_highest`: the maxima with this block's in.
+template <class S>
+void softmax_block(float* scores, int64_t keys, const float* block_highest, float* highest,
+                   float* total, float* correction) {
+  using F = typename S::F;
+  constexpr int kWidth = AttentionShapeOf<S>::kWidth;
+  for (int lane = 0; lane < kWidth; lane += S::kLanes) {
+    const F next = S::load(block_highest + lane);
+    // All scores so far -inf: any finite shift keeps their exponentials at 0.
+    const F shift = S::max(S::set(-3.402823466e38f), next);
+    const F correct = exp<S>(S::sub(S::load(highest + lane), shift));
+    F sums[2] = {S::zero(), S::zero()};
+    int64_t j = 0;
+    const auto step = [&](auto chain, int64_t key) __attribute__((always_inline)) {
+      float* place = scores + key * kWidth + lane;
+      const F weight = exp<S>(S::sub(S::load(place), shift));
+      sums[chain] = S::add(sums[chain], weight);
+      S::store(place, weight);
+    };
+    for (; j + 2 <= keys; j += 2) {
+      step(Index<0>{}, j);
+      step(Index<1>{}, j + 1);
+    }
+    if (j < keys) step(Index<0>{}, j);
+    const F before = S::mul(S::load(total + lane), correct);
+    S::store(total + lane, S::add(before, S::add(sums[0], sums[1])));
+    S::store(correction + lane, correct);
+    S::store(highest + lane, next);
+  }
+}
+
+// rows x dim (row-major) <-> dim rows of kWidth lanes; missing queries are zero, and not stored.
+template <class S>
+void turn_in(const float* q, int64_t q_stride, int64_t queries, int64_t dim, float* turned) {
+  constexpr int kWidth = AttentionShapeOf<S>::kWidth;
+  for (int lane = 0; lane < kWidth; lane += S::kLanes) {
+    for (int64_t d = 0; d < dim; d += S::kLanes) {
+      typename S::F r[S::kLanes];
+      const int64_t columns = smaller(dim - d, S::kLanes);
+      unroll<S::kLanes>([&](auto i) __attribute__((always_inline)) {
+        r[i] = lane + i < queries ? S::load_n(q + (lane + i) * q_stride + d, columns) : S::zero();
+      });
+      S::transpose(r);
+      unroll<S::kLanes>([&](auto i) __attribute__((always_inline)) {
+        S::store(turned + (d + i) * kWidth + lane, r[i]);
+      });
+    }
+  }
+}
+
+template <class S>
+void turn_out(const float* turned, const float* total, int64_t queries, int64_t dim, float* out,
+              int64_t out_stride) {
+  constexpr int kWidth = AttentionShapeOf<S>::kWidth;
+  for (int lane = 0; lane < queries; lane += S::kLanes) {
+    const auto scale = S::div(S::set(1.0f), S::load(total + lane));
+    for (int64_t d = 0; d < dim; d += S::kLanes) {
+      typename S::F r[S::kLanes];
+      const int64_t columns = smaller(dim - d, S::kLanes);
+      unroll<S::kLanes>([&](auto i) __attribute__((always_inline)) {
+        r[i] = S::mul(S::load(turned + (d + i) * kWidth + lane), scale);
+      });
+      S::transpose(r);
+      unroll<S::kLanes>([&](auto i) __attribute__((always_inline)) {
+        if (lane + i < queries) S::store_n(out + (lane + i) * out_stride + d, r[i], columns);
+      });
+    }
+  }
+}
+
+// One pass: queries [first, first + count) of the tile, count <= kWidth, keys in place.
+template <class S>
+void attend(const AttentionTile& tile, int64_t first, int64_t count) {
+  using Shape = AttentionShapeOf<S>;
+  constexpr int kWidth = Shape::kWidth;
+  const int64_t dim = tile.head_dim;
+  const int64_t padded = (dim + S::kLanes - 1) / S::kLanes * S::kLanes;
+  float* scores = tile.scratch;
+  float* queries = scores + kAttentionKeys * kWidth;
+  float* out = queries + padded * kWidth;
+  float* reversed = out + padded * kWidth;  // kAttentionKeys + kWidth
+  alignas(64) float highest[kWidth], block_highest[kWidth], total[kWidth], correction[kWidth];
+
+  turn_in<S>(tile.q + first * tile.q_stride, tile.q_stride, count, dim, queries);
+  for (int64_t i = 0; i < padded * kWidth; i += S::kLanes) S::store(out + i, S::zero());
+  for (int lane = 0; lane < kWidth; lane += S::kLanes) {
+    S::store(highest + lane, S::set(-__builtin_inff()));
+    S::store(block_highest + lane, S::set(-__builtin_inff()));
+    S::store(total + lane, S::zero());
+  }
+  const int64_t blocks = (dim + Shape::kColumns - 1) / Shape::kColumns;
+  const int64_t columns = (dim + blocks - 1) / blocks;
+
+  for (int64_t key = 0; key < tile.keys; key += kAttentionKeys) {
+    const int64_t keys = smaller(tile.keys - key, kAttentionKeys);
+    if (tile.bias != nullptr) {
+      // reversed[x] = bias[last key - first - x]: lanes (queries) then run upwards.
+      const float* last = tile.bias + (key + keys - 1 - first);
+      const int64_t used = keys - 1 + count;
+      for (int64_t x = 0; x < used; ++x) reversed[x] = last[-x];
+      for (int64_t x = used; x < keys - 1 + kWidth; ++x) reversed[x] = 0.0f;
+    }
+    for (int64_t j = 0; j < keys; j += Shape::kKeys) {
+      scores_of<S, Shape::kKeys>(tile.k + (key + j) * tile.k_stride, tile.k_stride,
+                                 smaller(keys - j, Shape::kKeys), queries, dim, tile.scale,
+                                 tile.bias != nullptr ? reversed + (keys - 1 - j) : nullptr,
+                                 scores + j * kWidth, block_highest);
+    }
+    softmax_block<S>(scores, keys, block_highest, highest, total, correction);
+    for (int64_t d = 0; d < dim; d += columns) {
+      outputs_of<S, Shape::kColumns>(tile.v + key * tile.v_stride + d, tile.v_stride,
+                                     smaller(dim - d, columns), scores, keys, correction,
+                                     out + d * kWidth);
+    }
+  }
+  turn_out<S>(out, total, count, dim, tile.out + first * tile.out_stride, tile.out_stride);
+}
+
+// out[d] = out[d] * correction + sum over keys of weights[j] v_j[d], for kVectors vectors of d.
+template <class S, int kVectors, class Row>
+[[gnu::always_inline]] inline void weigh_values(const Row& value_row, const float* weights,
+                                                int64_t keys, float correction, int64_t last_lanes,
+                                                float* out) {
+  using F = typename S::F;
+  F sums[kVectors];
+  const auto load = [&](const float* p, auto v) __attribute__((always_inline)) {
+    return v == kVectors - 1 ? load_lanes<S>(p + v * S::kLanes, last_lanes)
+                             : S::load(p + v * S::kLanes);
+  };
+  unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
+    sums[v] = S::mul(load(out, v), S::set(correction));
+  });
+  for (int64_t j = 0; j < keys; ++j) {
+    const F weight = S::broadcast(weights + j);
+    const float* row = value_row(j);
+    unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
+      sums[v] = S::fma(weight, load(row, v), sums[v]);
+    });
+  }
+  unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
+    if (v == kVectors - 1) {
+      store_lanes<S>(out + v * S::kLanes, sums[v], last_lanes);
+    } else {
+      S::store(out + v * S::kLanes, sums[v]);
+    }
+  });
+}
+
+// One query, keys through the row table where there is one; lanes along the head.
+template <class S>
+void attend_one(const AttentionTile& tile, int64_t query) {
+  const int64_t dim = tile.head_dim;
+  const float* q = tile.q + query * tile.q_stride;
+  float* out = tile.out + query * tile.out_stride;
+  float* scores = tile.scratch;
+  const auto row = [&](int64_t j) __attribute__((always_inline)) {
+    return tile.rows != nullptr ? static_cast<int64_t>(tile.rows[j]) : j;
+  };
+  float highest = -__builtin_inff();
+  float total = 0.0f;
+  // `out` itself holds the running sums; whatever lies there must not enter them.
+  for (int64_t d = 0; d < dim; ++d) out[d] = 0.0f;
+  for (int64_t key = 0; key < tile.keys; key += kAttentionKeys) {
+    const int64_t keys = smaller(tile.keys - key, kAttentionKeys);
+    for (int64_t j = 0; j < keys; ++j) {
+      scores[j] = tile.scale * dot<S>(q, tile.k + row(key + j) * tile.k_stride, dim);
+      if (tile.bias != nullptr) scores[j] += tile.bias[key + j - query];
+    }
+    const float block = max<S>(scores, keys);
+    const float next = highest > block ? highest : block;
+    const float shift = next < -3.402823466e38f ? -3.402823466e38f : next;
+    float part[S::kLanes];
+    S::store(part, exp<S>(S::set(highest - shift)));
+    const float correction = part[0];
+    for (int64_t j = 0; j < keys; j += S::kLanes) {
+      const int64_t lanes = smaller(keys - j, S::kLanes);
+      const auto x = S::sub(load_lanes<S>(scores + j, lanes), S::set(shift));
+      store_lanes<S>(scores + j, exp<S>(x), lanes);
+    }
+    total = total * correction +
+            sum_of<S>(
+                keys, [=](int64_t j, int64_t lanes) __attribute__((always_inline)) {
+                  return load_lanes<S>(scores + j, lanes);
+                });
+    for (int64_t d = 0; d < dim; d += 4 * S::kLanes) {
+      const int64_t width = smaller(dim - d, 4 * S::kLanes);
+      const int64_t vectors = (width + S::kLanes - 1) / S::kLanes;
+      const int64_t last = width - (vectors - 1) * S::kLanes;
+      const auto value_row = [&](int64_t j) __attribute__((always_inline)) {
+        return tile.v + row(key + j) * tile.v_stride + d;
+      };
+      if (vectors == 4) {
+        weigh_values<S, 4>(value_row, scores, keys, correction, last, out + d);
+      } else if (vectors == 3) {
+        weigh_values<S, 3>(value_row, scores, keys, correction, last, out + d);
+      } else if (vectors == 2) {
+        weigh_values<S, 2>(value_row, scores, keys, correction, last, out + d);
+      } else {
+        weigh_values<S, 1>(value_row, scores, keys, correction, last, out + d);
+      }
+    }
+    highest = next;
+  }
+  const float scale = 1.0f / total;
+  for (int64_t d = 0; d < dim; ++d) out[d] *= scale;
+}
+
+template <class S>
+void attention(const AttentionTile& tile) {
+  if (tile.queries <= kFewQueries || tile.rows != nullptr) {
+    for (int64_t i = 0; i < tile.queries; ++i) attend_one<S>(tile, i);
+    return;
+  }
+  constexpr int64_t kWidth = AttentionShapeOf<S>::kWidth;
+  for (int64_t i = 0; i < tile.queries; i += kWidth) {
+    attend<S>(tile, i, smaller(tile.queries - i, kWidth));
+  }
+}
+
+}  // namespace
+}  // namespace pali

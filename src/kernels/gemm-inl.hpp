@@ -1,0 +1,154 @@
+// The f32 product's packed panels and register-tiled micro-kernel. Included once by each ISA
+// source. A tile of kRows x (kVectors * lanes) sums stays in registers while k runs.
+#pragma once
+
+#include "kernels/simd_common.hpp"
+
+namespace pali {
+namespace {
+
+// Rows of W with k contiguous: blocks of lanes x lanes are widened and turned.
+template <class S, int kNr, KernelType kType>
+void pack_rows(const std::byte* w, int64_t out_stride, int64_t n, int64_t kc, float* panel) {
+  using F = typename S::F;
+  constexpr int64_t kBytes = bytes_of(kType);
+  for (int64_t j = 0; j < kNr; j += S::kLanes) {
+    const int64_t rows = n - j;
+    const std::byte* block = w + j * out_stride * kBytes;
+    for (int64_t k = 0; k < kc; k += S::kLanes) {
+      const int64_t depth = smaller(kc - k, S::kLanes);
+      F r[S::kLanes];
+      if (rows >= S::kLanes && depth == S::kLanes) {
+        unroll<S::kLanes>([&](auto i) __attribute__((always_inline)) {
+          r[i] = S::template load_as<kType>(block + (i * out_stride + k) * kBytes);
+        });
+      } else {
+        unroll<S::kLanes>([&](auto i) __attribute__((always_inline)) {
+          r[i] = i < rows
+                     ? S::template load_as_n<kType>(block + (i * out_stride + k) * kBytes, depth)
+                     : S::zero();
+        });
+      }
+      S::transpose(r);
+      float* out = panel + k * kNr + j;
+      unroll<S::kLanes>([&](auto i) __attribute__((always_inline)) {
+        if (i < depth) S::store(out + i * kNr, r[i]);
+      });
+    }
+  }
+}
+
+// Columns of W contiguous ([in, out] files), or neither.
+template <class S, int kNr, KernelType kType>
+void pack_columns(const std::byte* w, int64_t out_stride, int64_t in_stride, int64_t n, int64_t kc,
+                  float* panel) {
+  constexpr int64_t kBytes = bytes_of(kType);
+  for (int64_t k = 0; k < kc; ++k) {
+    const std::byte* column = w + k * in_stride * kBytes;
+    float* out = panel + k * kNr;
+    for (int64_t j = 0; j < kNr; j += S::kLanes) {
+      auto values = S::zero();
+      if (out_stride == 1 && n - j >= S::kLanes) {
+        values = S::template load_as<kType>(column + j * kBytes);
+      } else if (out_stride == 1 && n > j) {
+        values = S::template load_as_n<kType>(column + j * kBytes, n - j);
+      }
+      S::store(out + j, values);
+    }
+    if (out_stride == 1) continue;
+    for (int64_t j = 0; j < n; ++j) {
+      S::store_n(out + j, S::template load_as_n<kType>(column + j * out_stride * kBytes, 1), 1);
+    }
+  }
+}
+
+template <class S, int kNr, KernelType kType>
+void pack_as(const std::byte* w, int64_t out_stride, int64_t in_stride, int64_t n, int64_t kc,
+             float* panel) {
+  if (in_stride == 1) return pack_rows<S, kNr, kType>(w, out_stride, n, kc, panel);
+  pack_columns<S, kNr, kType>(w, out_stride, in_stride, n, kc, panel);
+}
+
+template <class S, int kNr>
+void pack_weights(const std::byte* w, KernelType type, int64_t out_stride, int64_t in_stride,
+                  int64_t n, int64_t kc, void* panel) {
+  float* out = static_cast<float*>(panel);
+  using T = KernelType;
+  if (type == T::f32) return pack_as<S, kNr, T::f32>(w, out_stride, in_stride, n, kc, out);
+  if (type == T::bf16) return pack_as<S, kNr, T::bf16>(w, out_stride, in_stride, n, kc, out);
+  pack_as<S, kNr, T::f16>(w, out_stride, in_stride, n, kc, out);
+}
+
+// Writes or adds kRows x (kVectors * lanes) sums; only the first n columns.
+template <class S, int kRows, int kVectors>
+[[gnu::always_inline]] inline void store_tile(typename S::F (&sums)[kRows][kVectors], float* c,
+                                              int64_t c_stride, int64_t n, bool accumulate) {
+  const bool whole = n == kVectors * S::kLanes;
+  unroll<kRows * kVectors>([&](auto t) __attribute__((always_inline)) {
+    constexpr int i = t.value / kVectors;
+    constexpr int v = t.value % kVectors;
+    float* out = c + i * c_stride + v * S::kLanes;
+    if (whole) {
+      S::store(out, accumulate ? S::add(S::load(out), sums[i][v]) : sums[i][v]);
+    } else if (n > v * S::kLanes) {
+      const int64_t lanes = smaller(n - v * S::kLanes, S::kLanes);
+      S::store_n(out, accumulate ? S::add(S::load_n(out, lanes), sums[i][v]) : sums[i][v], lanes);
+    }
+  });
+}
+
+template <class S, int kRows, int kVectors>
+void multiply_rows(const float* a, int64_t a_stride, const float* panel, int64_t kc, float* c,
+                   int64_t c_stride, int64_t n, bool accumulate) {
+  using F = typename S::F;
+  F sums[kRows][kVectors];
+  unroll<kRows * kVectors>([&](auto t) __attribute__((always_inline)) {
+    sums[t / kVectors][t % kVectors] = S::zero();
+  });
+  // One pointer for three rows: their addresses are p, p + s and p + 2 s, one register each less.
+  constexpr int kPointers = (kRows + 2) / 3;
+  const float* rows[kPointers];
+  unroll<kPointers>([&](auto p) __attribute__((always_inline)) { rows[p] = a + 3 * p * a_stride; });
+  for (int64_t k = 0; k < kc; ++k) {
+    F b[kVectors];
+    unroll<kVectors>([&](auto v)
+                         __attribute__((always_inline)) { b[v] = S::load(panel + v * S::kLanes); });
+    unroll<kRows>([&](auto i) __attribute__((always_inline)) {
+      const F x = S::broadcast(rows[i / 3] + (i % 3) * a_stride + k);
+      unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
+        sums[i][v] = S::fma(x, b[v], sums[i][v]);
+      });
+    });
+    panel += kVectors * S::kLanes;
+  }
+  store_tile<S, kRows, kVectors>(sums, c, c_stride, n, accumulate);
+}
+
+template <class S, int kRows, int kVectors>
+void multiply(const void* a, int64_t a_stride, int64_t m, const void* panel, int64_t kc, float* c,
+              int64_t c_stride, int64_t n, bool accumulate) {
+  if constexpr (kRows > 1) {
+    if (m < kRows) {
+      return multiply<S, kRows - 1, kVectors>(a, a_stride, m, panel, kc, c, c_stride, n,
+                                              accumulate);
+    }
+  }
+  multiply_rows<S, kRows, kVectors>(static_cast<const float*>(a), a_stride,
+                                    static_cast<const float*>(panel), kc, c, c_stride, n,
+                                    accumulate);
+}
+
+template <class S, int kRows, int kVectors>
+GemmKernels gemm_f32() {
+  GemmKernels kernels = {};
+  kernels.mr = kRows;
+  kernels.nr = kVectors * S::kLanes;
+  kernels.k_step = 1;
+  kernels.element_bytes = 4;
+  kernels.pack_weights = pack_weights<S, kVectors * S::kLanes>;
+  kernels.multiply = multiply<S, kRows, kVectors>;
+  return kernels;
+}
+
+}  // namespace
+}  // namespace pali

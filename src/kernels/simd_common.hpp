@@ -1,0 +1,55 @@
+// What the vector tiers share: compile-time unrolling, and e^x from a vector class's own
+// primitives. Everything here and in the other kernel headers lies in an unnamed namespace on
+// purpose: each ISA source gets its own copy, compiled with its own flags, and the linker has
+// nothing to merge.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/kernel_table.hpp"
+
+namespace pali {
+namespace {
+
+template <int kValue>
+struct Index {
+  static constexpr int value = kValue;
+  constexpr operator int() const { return kValue; }
+};
+
+// f(Index<0>{}), ..., f(Index<kCount - 1>{}). Accumulator arrays indexed only this way live in
+// registers; a loop, even with a constant count, may leave them on the stack (gcc 12).
+template <int kCount, class F>
+[[gnu::always_inline]] inline void unroll(F&& f) {
+  if constexpr (kCount > 0) {
+    unroll<kCount - 1>(f);
+    f(Index<kCount - 1>{});
+  }
+}
+
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+constexpr int64_t bytes_of(KernelType type) { return type == KernelType::f32 ? 4 : 2; }
+
+// e^x: x = n ln2 + r, |r| <= ln2 / 2, e^r = 1 + r + r^2 P(r). ln2 in two parts (Cody and Waite), so
+// that r is good to the last bit. P: Chebyshev fit, 8e-9 of e^r; with roundings below 1.5e-7
+// everywhere. Underflows through subnormals to 0, overflows to inf; NaN stays NaN (x is the second
+// operand of max and min, which is the one they return then).
+template <class S>
+[[gnu::always_inline]] inline typename S::F exp(typename S::F x) {
+  x = S::max(S::set(-104.0f), S::min(S::set(89.0f), x));
+  const auto n = S::round(S::mul(x, S::set(1.44269504088896341f)));
+  auto r = S::fma(n, S::set(-0.693359375f), x);
+  r = S::fma(n, S::set(2.12194440e-4f), r);
+  auto p = S::set(0.00139336521f);
+  p = S::fma(p, r, S::set(0.00836318173f));
+  p = S::fma(p, r, S::set(0.0416664667f));
+  p = S::fma(p, r, S::set(0.166665763f));
+  p = S::fma(p, r, S::set(0.5f));
+  p = S::fma(S::mul(r, r), p, r);
+  return S::scale_by_power_of_two(S::add(p, S::set(1.0f)), n);
+}
+
+}  // namespace
+}  // namespace pali

@@ -76,7 +76,11 @@ void write_checkpoint(const Checkpoint& checkpoint, std::optional<DType> dtype,
     metadata[metadata_key::kTokenizer] =
         Json{{"extra_ids", checkpoint.tokenizer->extra_ids()}}.dump();
   }
-  metadata[metadata_key::kSource] = checkpoint.path.filename().string();
+  // Where the weights came from first: a copy of a copy is the same file.
+  const auto source = checkpoint.store.metadata().find(metadata_key::kSource);
+  metadata[metadata_key::kSource] = source == checkpoint.store.metadata().end()
+                                        ? checkpoint.path.filename().string()
+                                        : source->second;
   write_safetensors(path, tensors, metadata);
 }
 

@@ -128,7 +128,8 @@ void check_parts(const Checkpoint& vision, const Checkpoint& language,
 
 Checkpoint compose_checkpoint(const ComposeOptions& options) {
   Checkpoint vision = open_checkpoint(options.vision);
-  Checkpoint language = open_checkpoint(options.language, {true, options.tokenizer});
+  Checkpoint language =
+      open_checkpoint(options.language, {.mmap = true, .tokenizer = options.tokenizer});
   check_parts(vision, language, options);
   const VisionConfig& seen = *vision.config.vision;
   const int64_t image_size = options.resolution == 0 ? seen.image_size : options.resolution;

@@ -1,0 +1,74 @@
+// Weights made up for benchmarks run, and the presets of models/configs are what they say.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "model/configs/family.hpp"
+#include "unit/model/tiny.hpp"
+
+namespace pali::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+TEST(RandomCheckpoint, RunsAndComesFromTheSeed) {
+  TempFolder folder;
+  write_text(folder / "config.json", pali3_json());
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const Checkpoint again = random_checkpoint(folder / "config.json", dtype, 3);
+    Checkpoint checkpoint = random_checkpoint(folder / "config.json", dtype, 3);
+    EXPECT_EQ(checkpoint.table.matrix("lm.embed").dtype, dtype);
+    EXPECT_EQ(checkpoint.table.matrix("lm.encoder.norm.weight").dtype, DType::f32);
+    EXPECT_EQ(checkpoint.table.values("lm.embed"), again.table.values("lm.embed"));
+    ModelOptions options;
+    options.policy = {MatmulBackend::native, ComputeType::f32, Isa::scalar};
+    const Model model = build_model(std::move(checkpoint), options);
+    TestContext run;
+    const Tensor tokens = model.vision->run(run.context, random_matrix(3, 17 * 17, 1).view());
+    const Tensor prefix = model.projector->run(run.context, tokens.view());
+    const std::vector<ConstMat> prefixes{prefix.view()};
+    auto decoder = model.language->start(run.context, prefixes, {2, 1});
+    int32_t id = model.language->start_token();
+    for (int t = 0; t < 2; ++t) {
+      ScoredToken best;
+      decoder->head().argmax(run.context, decoder->step(run.context, {&id, 1}), {&best, 1});
+      EXPECT_TRUE(std::isfinite(best.logprob));
+      id = best.id;
+    }
+  }
+  EXPECT_EQ(caught([&] { random_checkpoint(folder / "config.json", DType::i8, 1); }).code,
+            ErrorCode::unsupported);
+  EXPECT_EQ(caught([&] { random_checkpoint(folder / "none.json", DType::f32, 1); }).code,
+            ErrorCode::not_found);
+}
+
+// Parameters of every preset, from its rows: nothing is allocated.
+TEST(Presets, HaveTheSizesOfTheirModels) {
+  struct Row {
+    const char* name;
+    double millions;  // facts of the papers: ViT-G/14 1842.8 + MAP head 38.4; T5-XL; their sum
+  };
+  const Row rows[] = {{"siglip-g-14-224", 1881.2},
+                      {"ul2-xl", 2849.8},
+                      {"pali3-5b", 5076.5},
+                      {"siglip-so400m-14-224", 877.4}};
+  for (const Row& row : rows) {
+    ConfigFiles files;
+    files.where = row.name;
+    const fs::path path =
+        fs::path(PALI_SOURCE_DIR) / "models" / "configs" / (std::string(row.name) + ".json");
+    files.config = read_json_file(path);
+    const Family family = read_family(files);
+    double elements = 0;
+    for (const TensorRule& rule : family.rules) {
+      if (rule.optional && !family.config.language->separate_head) continue;
+      double product = 1;
+      for (const int64_t size : rule.shape) product *= double(size);
+      elements += product;
+    }
+    EXPECT_NEAR(elements / 1e6, row.millions, row.millions * 1e-3) << row.name;
+  }
+}
+
+}  // namespace
+}  // namespace pali::test

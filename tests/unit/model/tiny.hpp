@@ -1,0 +1,62 @@
+// Tiny models made in memory from a config.json's text: random weights, no files.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "exec/context.hpp"
+#include "model/assemble.hpp"
+
+namespace pali::test {
+
+// Odd sizes on purpose: no width is a multiple of a vector register.
+std::string t5_json(const std::string& extra = "");      // 2 + 3 layers, width 18, heads 3 x 10
+std::string siglip_json(const std::string& extra = "");  // two towers, width 12 and 10
+std::string pali3_json();
+
+Checkpoint tiny_checkpoint(const std::string& config, uint64_t seed, DType dtype = DType::f32);
+Model tiny_model(const std::string& config, uint64_t seed);
+
+// Scalar kernels on `threads` threads.
+struct TestContext {
+  explicit TestContext(int threads = 1);
+  ThreadPool pool;
+  KernelTable kernels;
+  Tracer tracer;
+  Context context;
+};
+
+Tensor random_matrix(int64_t rows, int64_t cols, uint64_t seed, float scale = 1.0f);
+std::vector<float> flat(ConstMat values);
+
+// A folder of this test's own, empty at the start, gone at the end.
+class TempFolder {
+ public:
+  TempFolder();
+  ~TempFolder();
+  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+void write_text(const std::filesystem::path& file, const std::string& text);
+
+// The one line of an Error thrown by `body`, checked to be one line that says what to do.
+struct Caught {
+  ErrorCode code;
+  std::string what;
+};
+template <class Body>
+Caught caught(const Body& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    return {error.code(), error.what()};
+  }
+  return {ErrorCode::internal, "nothing was thrown"};
+}
+
+}  // namespace pali::test

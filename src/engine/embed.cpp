@@ -1,5 +1,6 @@
 // Embeddings and zero-shot classification: the vision half on its own.
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "engine/state.hpp"
@@ -8,7 +9,20 @@
 namespace pali {
 namespace {
 
-std::vector<float> to_vector(ConstMat row) { return {row.row(0), row.row(0) + row.cols}; }
+// Weights that were damaged give infinities and NaN: no answer, but an error.
+void require_finite(const EngineState& engine, std::span<const float> values, const char* what) {
+  if (std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); })) {
+    return;
+  }
+  throw Error(ErrorCode::corrupt_file, std::string("the model's weights give ") + what +
+                                           " that is not finite (" + engine.info.path +
+                                           "); the file may be damaged: download it again");
+}
+
+std::vector<float> finite_row(const EngineState& engine, ConstMat rows) {
+  require_finite(engine, rows.row_span(0), "an embedding");
+  return {rows.row(0), rows.row(0) + rows.cols};
+}
 
 [[noreturn]] void no_head(const EngineState& engine, const char* what) {
   throw Error(ErrorCode::unsupported, std::string("this model has no ") + what + " (" +
@@ -28,7 +42,7 @@ std::vector<float> text_embedding(const EngineState& engine, std::string_view te
   const TextTower& tower = *engine.model.text_tower;
   const std::vector<int32_t> ids = siglip_encode(engine.tokenizer(), text, tower.length(),
                                                  engine.model.checkpoint.config.text_tower->pad);
-  return to_vector(tower.run(engine.context(), ids).view());
+  return finite_row(engine, tower.run(engine.context(), ids).view());
 }
 
 std::vector<LabelScore> by_two_towers(const EngineState& engine, std::span<const float> image,
@@ -37,6 +51,7 @@ std::vector<LabelScore> by_two_towers(const EngineState& engine, std::span<const
   for (const std::string& label : labels) {
     const double logit = siglip_logit(image, text_embedding(engine, label),
                                       engine.model.logit_scale, engine.model.logit_bias);
+    require_finite(engine, std::array{static_cast<float>(logit)}, "a logit");
     scores.push_back({label, 1.0 / (1.0 + std::exp(-logit)), logit});
   }
   return scores;
@@ -68,7 +83,7 @@ std::vector<float> Engine::embed(const Image& image) const {
   }
   const Context context = state_->context();
   const Tensor tokens = visual_tokens(*state_, context, image);
-  return to_vector(state_->model.vision->pool(context, tokens.view()).view());
+  return finite_row(*state_, state_->model.vision->pool(context, tokens.view()).view());
 }
 
 std::vector<float> Engine::embed(std::string_view text) const {
@@ -86,6 +101,7 @@ TokenEmbeddings Engine::embed_tokens(const Image& image, bool projected) const {
   for (int64_t i = 0; i < tokens.rows(); ++i) {
     out.values.insert(out.values.end(), tokens.row(i), tokens.row(i) + tokens.cols());
   }
+  require_finite(*state_, out.values, "a visual token");
   return out;
 }
 

@@ -1,5 +1,7 @@
 #include "model/configs/shared_files.hpp"
 
+#include <cmath>
+
 #include "base/quote.hpp"
 #include "pali/error.hpp"
 
@@ -20,7 +22,14 @@ void read_three(const JsonFields& fields, const char* key, float (&out)[3]) {
                                                "\" must hold numbers (" + fields.where() +
                                                "); restore the file");
     }
-    out[i] = (*list)[i].get<float>();
+    // Beyond these a pixel, scaled and shifted, would leave the range of a float.
+    const double value = (*list)[i].get<double>();
+    if (!(std::abs(value) <= 1e9)) {
+      throw Error(ErrorCode::corrupt_file, std::string("field \"") + key +
+                                               "\" must hold numbers from -1e9 to 1e9 (" +
+                                               fields.where() + "); restore the file");
+    }
+    out[i] = static_cast<float>(value);
   }
 }
 

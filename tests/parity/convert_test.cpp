@@ -128,6 +128,42 @@ TEST_F(Files, ComposedGivesTheBitsOfTheWhole) {
                      Engine::open(options.output, exact()), Golden::of_model("pali3"));
 }
 
+// What users will do: a two-tower SigLIP as published, any T5, no projector. The parts behave as
+// they do alone: visual tokens to the bit, and without an image the language model's own answers.
+class ComposeAny : public Files, public ::testing::WithParamInterface<std::string> {};
+
+TEST_P(ComposeAny, KeepsItsParts) {
+  ConvertOptions options;
+  options.vision = model_dir("siglip_two_tower");
+  options.language = model_dir(GetParam());
+  options.seed = 7;
+  options.output = file("composed.safetensors");
+  const ConvertReport report = convert(options);
+  EXPECT_FALSE(report.warnings.empty()) << "a random projector is worth a warning";
+  const Engine composed = Engine::open(options.output, exact());
+  const Engine towers = Engine::open(options.vision, exact());
+  const Engine language = Engine::open(options.language, exact());
+  const Image image = Image::from_file(image_file("rgb_37x53.png"));
+  EXPECT_EQ(composed.embed_tokens(image).values, towers.embed_tokens(image).values);
+  EXPECT_EQ(composed.embed_tokens(image, true).columns,
+            Golden::of_model(GetParam()).tensor("case0/encoder.memory").shape.back());
+
+  const Golden golden = Golden::of_model(GetParam());
+  Request request;
+  request.prompt = golden.json()["cases"][0]["prompt"].get<std::string>();
+  request.generation.max_tokens = 12;
+  expect_same_result(composed.run(request), language.run(request));
+  expect_logprob(GetParam(), "logprob", composed.run(request).logprob,
+                 golden.json()["cases"][0]["greedy"]["logprob"].get<double>());
+  request.images.push_back(image);
+  expect_same_result(composed.run(request), composed.run(request));
+}
+
+INSTANTIATE_TEST_SUITE_P(Languages, ComposeAny,
+                         ::testing::Values("t5_v1_1", "ul2", "mt5", "umt5", "t5_original",
+                                           "flan_t5", "ul2_bf16", "ul2_sharded"),
+                         [](const auto& test) { return test.param; });
+
 // Norms and tables stay f32 in a bf16 checkpoint, unlike in the bf16 folder; so this compares with
 // the f32 golden, at bf16's precision.
 TEST_F(Files, ConvertsToBf16) {

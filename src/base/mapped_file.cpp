@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <new>
 #include <utility>
 
 #include "pali/error.hpp"
@@ -76,7 +77,13 @@ MappedFile MappedFile::open(const std::filesystem::path& path, bool use_mmap) {
       return result;
     }
   }
-  auto* memory = new std::byte[size];
+  // A sparse file may claim any size: too much is this file's error, not the program's end.
+  auto* memory = new (std::nothrow) std::byte[size];
+  if (memory == nullptr) {
+    throw Error(ErrorCode::out_of_memory, "no memory for a file of " + std::to_string(size) +
+                                              " bytes (" + path.string() +
+                                              "); map it instead of reading it");
+  }
   result.data_ = memory;
   result.size_ = size;
   read_fully(file.fd, memory, size, path);

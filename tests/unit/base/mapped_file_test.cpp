@@ -2,6 +2,7 @@
 #include "base/mapped_file.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <utility>
 
@@ -54,6 +55,25 @@ TEST(MappedFile, ErrorsNameThePath) {
     expect_error(ErrorCode::corrupt_file, {"empty file"}, open(empty));
     expect_error(ErrorCode::invalid_argument, {"not a regular file"}, open("/dev/null"));
   }
+}
+
+TEST(MappedFile, ASparseGiantIsAnErrorWhereItIsRead) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers end the program where memory is refused";
+#endif
+  const TempFolder folder;
+  const auto path = folder.write("giant", "x");
+  std::error_code refused;  // by a file system without sparse files
+  std::filesystem::resize_file(path, std::uintmax_t{1} << 42, refused);
+  if (refused) GTEST_SKIP() << refused.message();
+  struct rlimit before = {};
+  ASSERT_EQ(::getrlimit(RLIMIT_AS, &before), 0);
+  struct rlimit small = before;
+  small.rlim_cur = rlim_t{4} << 30;
+  ASSERT_EQ(::setrlimit(RLIMIT_AS, &small), 0);
+  expect_error(ErrorCode::out_of_memory, {"giant", "4398046511104"},
+               [&] { MappedFile::open(path, /*use_mmap=*/false); });
+  ASSERT_EQ(::setrlimit(RLIMIT_AS, &before), 0);
 }
 
 TEST(MappedFile, ReadingHasALimit) {

@@ -25,7 +25,8 @@ void* noted(void* memory) {
   if (memory == nullptr && current_bound != nullptr) current_bound->out_of_memory = true;
   return memory;
 }
-void* bounded_malloc(size_t size) { return allowed(size) ? noted(std::malloc(size)) : nullptr; }
+// Zeros, so that what a damaged file leaves unset is at least the same every time.
+void* bounded_malloc(size_t size) { return allowed(size) ? noted(std::calloc(size, 1)) : nullptr; }
 void* bounded_realloc(void* memory, size_t size) {
   return allowed(size) ? noted(std::realloc(memory, size)) : nullptr;
 }

@@ -240,6 +240,24 @@ TEST(Damage, JpegWithEndlessScansIsRefused) {
                      [&] { decode(bytes_of(many + "\xff\xd9")); });
 }
 
+// stb_image 2.27 would write past its tables here, or read tables that nobody defined.
+TEST(Damage, JpegTablesAreCheckedBeforeTheDecoderSeesThem) {
+  const Bytes file = image_bytes("rgb444.jpg");
+  const std::string view(reinterpret_cast<const char*>(file.data()), file.size());
+  const size_t huffman = view.find("\xff\xc4"), quantisation = view.find("\xff\xdb");
+  ASSERT_NE(huffman, std::string::npos);
+  ASSERT_NE(quantisation, std::string::npos);
+  Bytes full = file;
+  for (size_t i = 0; i < 16; ++i) full[huffman + 5 + i] = std::byte{255};
+  test::expect_error(ErrorCode::corrupt_file, {"Huffman table"}, [&] { decode(full); });
+  for (const size_t at : {huffman, quantisation}) {
+    Bytes without = file;
+    without[at + 1] = std::byte{0xfe};  // the segment becomes a comment
+    test::expect_error(ErrorCode::corrupt_file, {"table it does not have"},
+                       [&] { decode(without); });
+  }
+}
+
 TEST(Damage, PngChecksumsAreChecked) {
   Bytes file = image_bytes("rgb_37x53.png");
   file[file.size() - 30] ^= std::byte{1};

@@ -129,8 +129,7 @@ float dot(const float* a, const float* b, int64_t n) {
 float max(const float* x, int64_t n) {
   float best = x[0];
   for (int64_t i = 1; i < n; ++i) {
-    if (!(x[i] <= best)) best = x[i];  // true for a NaN too, which then stays: see the next line
-    if (best != best) return best;
+    if (x[i] > best || x[i] != x[i]) best = x[i];  // nothing compares greater than a NaN
   }
   return best;
 }

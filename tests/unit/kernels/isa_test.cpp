@@ -1,0 +1,115 @@
+// Detection, names, and the choice of a tier.
+#include <cstdlib>
+
+#include "kernel_testing.hpp"
+#include "pali/error.hpp"
+
+namespace pali {
+namespace {
+
+// Sets PALI_ISA for one test; each case runs in a process of its own under CTest.
+class Environment {
+ public:
+  explicit Environment(const char* value) { setenv("PALI_ISA", value, 1); }
+  ~Environment() { unsetenv("PALI_ISA"); }
+};
+
+TEST(Isa, TiersRunFromScalarUpwards) {
+  const auto tiers = isa_tiers();
+  ASSERT_EQ(tiers.size(), 5u);
+  EXPECT_EQ(tiers[0].isa, Isa::scalar);
+  EXPECT_TRUE(tiers[0].available);
+  for (size_t i = 1; i < tiers.size(); ++i) {
+    EXPECT_LT(tiers[i - 1].isa, tiers[i].isa);
+    EXPECT_EQ(tiers[i].available, std::string(tiers[i].missing).empty()) << tiers[i].name;
+  }
+}
+
+// Each AVX-512 tier stands on avx512, and that on avx2.
+TEST(Isa, TiersAreNotAvailableWithoutTheirBase) {
+  const auto tiers = isa_tiers();
+  if (!tiers[1].available) {
+    EXPECT_FALSE(tiers[2].available);
+  }
+  if (!tiers[2].available) {
+    EXPECT_FALSE(tiers[3].available || tiers[4].available);
+  }
+}
+
+TEST(Isa, NamesRoundTrip) {
+  for (const IsaTier& tier : isa_tiers()) {
+    EXPECT_EQ(parse_isa(tier.name), tier.isa);
+    EXPECT_STREQ(isa_name(tier.isa), tier.name);
+  }
+  EXPECT_EQ(parse_isa("best"), Isa::best);
+}
+
+TEST(Isa, UnknownNameListsTheNames) {
+  try {
+    parse_isa("avx1024");
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
+    EXPECT_NE(std::string(error.what()).find("avx1024"), std::string::npos);
+    EXPECT_NE(std::string(error.what()).find("avx512_bf16"), std::string::npos);
+  }
+}
+
+TEST(Isa, BestIsTheLastTierAvailable) {
+  unsetenv("PALI_ISA");
+  Isa last = Isa::scalar;
+  for (const IsaTier& tier : isa_tiers()) {
+    if (tier.available) last = tier.isa;
+  }
+  EXPECT_EQ(resolve_isa(Isa::best), last);
+}
+
+TEST(Isa, EnvironmentLowersBestButNotAnExplicitTier) {
+  const Environment environment("scalar");
+  EXPECT_EQ(resolve_isa(Isa::best), Isa::scalar);
+  for (const IsaTier& tier : isa_tiers()) {
+    if (tier.available) {
+      EXPECT_EQ(resolve_isa(tier.isa), tier.isa);
+    }
+  }
+}
+
+TEST(Isa, UnknownEnvironmentIsAnError) {
+  const Environment environment("fastest");
+  EXPECT_THROW(resolve_isa(Isa::best), Error);
+}
+
+TEST(Isa, MissingTierIsAnErrorThatNamesWhatIsMissing) {
+  for (const IsaTier& tier : isa_tiers()) {
+    if (tier.available) continue;
+    try {
+      resolve_isa(tier.isa);
+      FAIL() << tier.name;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::unsupported);
+      EXPECT_NE(std::string(error.what()).find(tier.missing), std::string::npos);
+    }
+    return;
+  }
+  GTEST_SKIP() << "this CPU has every tier";
+}
+
+TEST(Isa, CpuHasAName) { EXPECT_FALSE(cpu_name().empty()); }
+
+class IsaTable : public EveryTier {};
+PALI_EVERY_TIER(IsaTable);
+
+TEST_P(IsaTable, HasEveryEntry) {
+  EXPECT_TRUE(table.layer_norm && table.rms_norm && table.epilogue && table.dot && table.max &&
+              table.sum_exp && table.widen && table.to_bf16 && table.gemv && table.attention);
+  EXPECT_TRUE(table.gemm_f32.pack_weights && table.gemm_f32.multiply);
+  EXPECT_EQ(table.gemm_f32.pack_activations, nullptr);
+  EXPECT_EQ(table.gemm_f32.element_bytes, 4);
+  const bool has_bf16 = GetParam() == Isa::avx512_bf16;
+  EXPECT_EQ(table.gemm_bf16.multiply != nullptr, has_bf16);
+  EXPECT_EQ(table.gemm_bf16.pack_weights != nullptr, has_bf16);
+  EXPECT_EQ(table.gemm_bf16.pack_activations != nullptr, has_bf16);
+}
+
+}  // namespace
+}  // namespace pali

@@ -182,6 +182,10 @@ void open_tokenizer(Checkpoint& checkpoint, const TokenizerOpener& opener, const
 
 }  // namespace
 
+std::string last_name(const fs::path& path) {
+  return (path.has_filename() ? path : path.parent_path()).filename().string();
+}
+
 Checkpoint bind_checkpoint(Family family, WeightStore store, std::string format, fs::path path) {
   Checkpoint checkpoint;
   checkpoint.format = std::move(format);

@@ -78,9 +78,8 @@ void write_checkpoint(const Checkpoint& checkpoint, std::optional<DType> dtype,
   }
   // Where the weights came from first: a copy of a copy is the same file.
   const auto source = checkpoint.store.metadata().find(metadata_key::kSource);
-  metadata[metadata_key::kSource] = source == checkpoint.store.metadata().end()
-                                        ? checkpoint.path.filename().string()
-                                        : source->second;
+  metadata[metadata_key::kSource] =
+      source == checkpoint.store.metadata().end() ? last_name(checkpoint.path) : source->second;
   write_safetensors(path, tensors, metadata);
 }
 

@@ -170,7 +170,9 @@ Checkpoint compose_checkpoint(const ComposeOptions& options) {
   store.absorb(std::move(language.store), "language/");
   if (projector) store.absorb(std::move(projector->store), "projector/");
 
-  Checkpoint composed = bind_checkpoint(std::move(family), std::move(store), "pali", files.where);
+  Checkpoint composed =
+      bind_checkpoint(std::move(family), std::move(store), "pali",
+                      last_name(options.vision) + " + " + last_name(options.language));
   composed.tokenizer = std::move(language.tokenizer);
   if (composed.tokenizer) {
     composed.config.language->extra_ids = composed.tokenizer->extra_ids();

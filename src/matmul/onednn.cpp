@@ -93,8 +93,10 @@ class OneDnnLinear final : public PackedLinear {
   void run(const Context& context, ConstMat x, Mat y, const Epilogue& epilogue) const override;
 
  private:
-  // A tile of oneDNN's turns its part of W by itself, so tiles are tall; columns give the threads
-  // their work.
+  // oneDNN turns a tile's part of W into panels by itself, so tiles are tall; columns give the
+  // threads their work. Measured with AMX over rows 256-4096 and columns 64-8192: one product of
+  // the whole runs at 60 % of this, other tiles of this order within 10 to 20 %, in either
+  // direction.
   static constexpr int64_t kRows = 1024;
   static constexpr int64_t kColumns = 256;
   static constexpr size_t kKept = 16;

@@ -20,8 +20,9 @@ constexpr int kFailed = 1, kUsage = 2, kInterrupted = 130;
 
 void add_verbs(CLI::App& app) {
   app.require_subcommand(1);
-  app.get_formatter()->column_width(34);
-  app.set_version_flag("--version", "pali " PALI_VERSION);
+  app.formatter(pali::cli::help_formatter());
+  app.set_help_flag("-h,--help", "Print this help and exit");
+  app.set_version_flag("--version", "pali " PALI_VERSION, "Print the version and exit");
   pali::cli::add_generate(app);
   pali::cli::add_score(app);
   pali::cli::add_classify(app);
@@ -31,6 +32,8 @@ void add_verbs(CLI::App& app) {
   pali::cli::add_inspect(app);
   add_bench(app);
   pali::cli::add_doctor(app);
+  for (CLI::App* verb : app.get_subcommands({})) verb->group("Verbs");
+  pali::cli::take_words(app);
   app.footer(
       "Examples:\n"
       "  pali caption photo.jpg\n"

@@ -1,11 +1,12 @@
 #include "arguments.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <map>
+#include <utility>
 
 namespace pali::cli {
 namespace {
@@ -16,34 +17,42 @@ constexpr const char* kGeneration = "Generation";
 constexpr const char* kImages = "Images";
 constexpr const char* kOutput = "Output";
 
-const std::map<std::string, Isa> kTiers = {{"scalar", Isa::scalar},
-                                           {"avx2", Isa::avx2},
-                                           {"avx512", Isa::avx512},
-                                           {"avx512_vnni", Isa::avx512_vnni},
-                                           {"avx512_bf16", Isa::avx512_bf16}};
-const std::map<std::string, MatmulBackend> kBackends = {{"auto", MatmulBackend::automatic},
-                                                        {"native", MatmulBackend::native},
-                                                        {"onednn", MatmulBackend::onednn},
-                                                        {"reference", MatmulBackend::reference}};
-const std::map<std::string, WeightType> kWeights = {{"auto", WeightType::automatic},
-                                                    {"f32", WeightType::f32},
-                                                    {"bf16", WeightType::bf16},
-                                                    {"int8", WeightType::int8},
-                                                    {"int4", WeightType::int4}};
-const std::map<std::string, ComputeType> kComputes = {{"auto", ComputeType::automatic},
-                                                      {"f32", ComputeType::f32},
-                                                      {"bf16", ComputeType::bf16},
-                                                      {"int8", ComputeType::int8}};
+// Words and what they stand for, in the order of the help.
+template <class Enum>
+using Choices = std::vector<std::pair<std::string, Enum>>;
+
+const Choices<Isa> kTiers = {{"scalar", Isa::scalar},
+                             {"avx2", Isa::avx2},
+                             {"avx512", Isa::avx512},
+                             {"avx512_vnni", Isa::avx512_vnni},
+                             {"avx512_bf16", Isa::avx512_bf16}};
+const Choices<MatmulBackend> kBackends = {{"auto", MatmulBackend::automatic},
+                                          {"native", MatmulBackend::native},
+                                          {"onednn", MatmulBackend::onednn},
+                                          {"reference", MatmulBackend::reference}};
+const Choices<WeightType> kWeights = {{"auto", WeightType::automatic},
+                                      {"f32", WeightType::f32},
+                                      {"bf16", WeightType::bf16},
+                                      {"int8", WeightType::int8},
+                                      {"int4", WeightType::int4}};
+const Choices<ComputeType> kComputes = {{"auto", ComputeType::automatic},
+                                        {"f32", ComputeType::f32},
+                                        {"bf16", ComputeType::bf16},
+                                        {"int8", ComputeType::int8}};
 
 // An option whose value is one of a few words.
 template <class Enum>
-void add_choice(CLI::App& verb, const std::string& name, Enum& value,
-                const std::map<std::string, Enum>& choices, const std::string& help) {
+void add_choice(CLI::App& verb, const std::string& name, Enum& value, const Choices<Enum>& choices,
+                const std::string& help) {
   std::string words;
   for (const auto& choice : choices) words += (words.empty() ? "" : "|") + choice.first;
-  const auto set = [&value, &choices](const std::string& word) { value = choices.at(word); };
-  const auto known = [&choices, words](const std::string& word) {
-    return choices.count(word) != 0 ? std::string() : "'" + word + "' is none of " + words;
+  const auto find = [&choices](const std::string& word) {
+    return std::find_if(choices.begin(), choices.end(),
+                        [&](const auto& choice) { return choice.first == word; });
+  };
+  const auto set = [&value, find](const std::string& word) { value = find(word)->second; };
+  const auto known = [&choices, find, words](const std::string& word) {
+    return find(word) != choices.end() ? std::string() : "'" + word + "' is none of " + words;
   };
   verb.add_option_function<std::string>(name, set, help)
       ->check(CLI::Validator(known, "", "choice"))
@@ -133,8 +142,7 @@ void add_dtype_option(CLI::App& verb, WeightType& dtype, const char* help) {
 void add_image_options(CLI::App& verb, ImageArguments& arguments) {
   verb.add_option("--image", arguments.named, "An image, '-' for stdin; may be repeated")
       ->type_name("PATH")
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->allow_extra_args(false)
       ->group(kImages);
   verb.add_option("--max-pixels", arguments.options.max_pixels, "Refuse larger images")
       ->check(whole_number(1, INT64_MAX))

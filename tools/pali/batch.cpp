@@ -158,6 +158,7 @@ void run(Arguments& arguments) {
     if (size > 0) progress.update(read / size);
   }
   batch.run();
+  if (interrupted()) throw Error(ErrorCode::cancelled, "interrupted");
   progress.clear();
   output.finish();
   if (batch.failed() > 0) {

@@ -49,7 +49,7 @@ void add_convert(CLI::App& app) {
   const auto arguments = std::make_shared<Arguments>();
   ConvertOptions& options = arguments->options;
   CLI::App& verb = *app.add_subcommand("convert", "Write a model as one file that runs alone");
-  verb.add_option("SRC", arguments->source, "Model folder or pali checkpoint")->type_name("");
+  verb.add_option("[SRC]", arguments->source, "Model folder or pali checkpoint")->type_name("");
   verb.add_option("-o,--output", arguments->output.path, "The file to write")
       ->type_name("OUT.safetensors")
       ->required();

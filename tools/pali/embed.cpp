@@ -115,7 +115,7 @@ void run(Arguments& arguments) {
 void add_embed(CLI::App& app) {
   const auto arguments = std::make_shared<Arguments>();
   CLI::App& verb = *app.add_subcommand("embed", "Images or texts as vectors");
-  verb.add_option("IMAGE", arguments->positional, "Image files, '-' for stdin")->type_name("");
+  verb.add_option("[IMAGE...]", arguments->positional, "Image files, '-' for stdin")->type_name("");
   verb.add_option("--text", arguments->texts, "Texts instead of images")->type_name("TEXT");
   verb.add_flag("--tokens", arguments->tokens, "The visual tokens before pooling");
   verb.add_flag("--projected", arguments->projected, "The visual tokens after the projector");

@@ -148,7 +148,7 @@ void add_image_verb(CLI::App& app, Task task, const char* name, const char* help
                     const char* footer) {
   const auto arguments = std::make_shared<Arguments>();
   CLI::App& verb = add_verb(app, task, name, help, arguments);
-  verb.add_option("IMAGE", arguments->positional, "Image files, '-' for stdin")->type_name("");
+  verb.add_option("IMAGE...", arguments->positional, "Image files, '-' for stdin")->type_name("");
   add_shared(verb, *arguments, /*with_stream=*/true);
   verb.footer(footer);
 }
@@ -187,7 +187,7 @@ void add_generate(CLI::App& app) {
     const auto arguments = std::make_shared<Arguments>();
     CLI::App& verb = add_verb(app, Task::run, "run",
                               "Give a prompt as it is, with or without images", arguments);
-    verb.add_option("IMAGE", arguments->positional, "Image files of the one request")
+    verb.add_option("[IMAGE...]", arguments->positional, "Image files of the one request")
         ->type_name("");
     verb.add_option("-p,--prompt", arguments->prompt, "The prompt, without any template")
         ->type_name("PROMPT");

@@ -84,7 +84,7 @@ void run(const Arguments& arguments) {
 void add_inspect(CLI::App& app) {
   const auto arguments = std::make_shared<Arguments>();
   CLI::App& verb = *app.add_subcommand("inspect", "Show what a model holds, without running it");
-  verb.add_option("PATH", arguments->path, "Model folder or pali checkpoint")->type_name("");
+  verb.add_option("[PATH]", arguments->path, "Model folder or pali checkpoint")->type_name("");
   verb.add_option("-m,--model", arguments->model.path, "The same")->type_name("PATH");
   verb.add_flag("--tensors", arguments->tensors, "A line a tensor: name, dtype, shape, bytes");
   add_output_options(verb, arguments->output);

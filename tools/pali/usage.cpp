@@ -6,6 +6,10 @@
 namespace pali::cli {
 namespace {
 
+// Marks an argument that stands after "--". CLI11 2.1 gives up a verb's optional positionals there,
+// so that words which begin with a dash are handed to it with this in front.
+constexpr char kWord = '\x01';
+
 // Levenshtein distance.
 size_t distance(const std::string& a, const std::string& b) {
   std::vector<size_t> row(b.size() + 1);
@@ -63,18 +67,54 @@ std::string about_extra(const CLI::App* verb, const std::string& word) {
   return meant.empty() ? what : what + "; did you mean " + meant + "?";
 }
 
+class HelpFormatter : public CLI::Formatter {
+ public:
+  std::string make_usage(const CLI::App* app, std::string name) const override {
+    std::string usage = "Usage: " + (name.empty() ? app->get_name() : name);
+    if (app->get_parent() == nullptr) return usage + " VERB [ARGUMENTS] [OPTIONS]\n";
+    for (const CLI::Option* option : app->get_options()) {
+      if (option->get_positional()) usage += " " + option->get_name(/*positional=*/true);
+    }
+    return usage + " [OPTIONS]\n";
+  }
+  std::string make_option_opts(const CLI::Option* option) const override {
+    return option->get_positional() ? "" : CLI::Formatter::make_option_opts(option);
+  }
+};
+
 }  // namespace
+
+std::shared_ptr<CLI::Formatter> help_formatter() {
+  auto formatter = std::make_shared<HelpFormatter>();
+  formatter->column_width(34);
+  formatter->label("Positionals", "Arguments");
+  return formatter;
+}
 
 std::vector<std::string> normalise(int argc, const char* const* argv) {
   std::vector<std::string> arguments(argv + 1, argv + argc);
+  bool words = false;  // after "--"
   for (std::string& argument : arguments) {
-    if (argument == "--") break;
-    if (!argument.starts_with("--")) continue;
+    if (words) argument.insert(0, 1, kWord);
+    words = words || argument == "--";
+    if (words || !argument.starts_with("--")) continue;
     const auto end = argument.begin() +
                      static_cast<std::ptrdiff_t>(std::min(argument.find('='), argument.size()));
     std::replace(argument.begin(), end, '_', '-');
   }
+  std::erase(arguments, "--");
   return arguments;
+}
+
+void take_words(CLI::App& app) {
+  const auto unmarked = [](const std::string& word) {
+    return word.starts_with(kWord) ? word.substr(1) : word;
+  };
+  for (CLI::App* verb : app.get_subcommands({})) {
+    for (CLI::Option* option : verb->get_options()) {
+      if (option->get_positional()) option->transform(unmarked);
+    }
+  }
 }
 
 void check_verb(const CLI::App& app, const std::vector<std::string>& arguments) {
@@ -92,7 +132,8 @@ void check_verb(const CLI::App& app, const std::vector<std::string>& arguments) 
 std::string explain(const CLI::App& app, const std::string& what) {
   const CLI::App* verb = verb_of(app);
   const std::string said = without_line_breaks(what);
-  return said + (said.ends_with("?") ? " See" : "; see") + " 'pali " +
+  const bool asks = said.find("; did you mean") != std::string::npos;
+  return said + (asks ? " See" : "; see") + " 'pali " +
          (verb == nullptr ? "" : verb->get_name() + " ") + "--help'";
 }
 

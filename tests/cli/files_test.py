@@ -1,0 +1,253 @@
+"""Files in and out: embed, convert, inspect, -o, pipes and interrupts."""
+import json
+import os
+import signal
+import struct
+import subprocess
+import time
+
+import harness
+from harness import Case, IMAGES, MODELS, PHOTO
+
+
+def read_npy(path):
+    raw = path.read_bytes()
+    assert raw[:8] == b"\x93NUMPY\x01\x00", raw[:8]
+    size, = struct.unpack("<H", raw[8:10])
+    assert (10 + size) % 64 == 0
+    header = eval(raw[10:10 + size])  # a Python literal, by the format's definition
+    assert header["descr"] == "<f4" and not header["fortran_order"], header
+    count = 1
+    for n in header["shape"]:
+        count *= n
+    body = raw[10 + size:]
+    assert len(body) == 4 * count, (len(body), header)
+    return header["shape"], struct.unpack(f"<{count}f", body)
+
+
+class Embed(Case):
+    def test_images_as_lines_and_as_an_array(self):
+        other = IMAGES / "gray.png"
+        lines = self.ok("embed", PHOTO, other, model="siglip_two_tower").lines()
+        self.assertEqual([list(line) for line in lines], [["image", "embedding"]] * 2)
+        self.assertEqual(lines[1]["image"], str(other))
+        target = self.folder / "e.npy"
+        self.ok("embed", PHOTO, other, "-o", target, model="siglip_two_tower")
+        shape, values = read_npy(target)
+        self.assertEqual(shape, (2, len(lines[0]["embedding"])))
+        flat = lines[0]["embedding"] + lines[1]["embedding"]
+        self.assertEqual([struct.unpack("<f", struct.pack("<f", v))[0] for v in flat],
+                         list(values))
+
+    def test_texts(self):
+        lines = self.ok("embed", "--text", "a cat", "Ein Hund", model="siglip_two_tower").lines()
+        self.assertEqual([line["text"] for line in lines], ["a cat", "Ein Hund"])
+        self.assertEqual(list(lines[0]), ["text", "embedding"])
+        self.assertNotEqual(lines[0]["embedding"], lines[1]["embedding"])
+
+    def test_tokens(self):
+        for extra in [[], ["--projected"]]:
+            line = self.ok("embed", PHOTO, "--tokens", *extra).json()
+            self.assertEqual(list(line), ["image", "shape", "tokens_embedding"])
+            rows, columns = line["shape"]
+            self.assertEqual(len(line["tokens_embedding"]), rows * columns)
+            target = self.folder / "t.npy"
+            self.ok("embed", PHOTO, "--tokens", *extra, "-o", target)
+            self.assertEqual(read_npy(target)[0], (rows, columns))
+        target = self.folder / "two.npy"
+        self.ok("embed", PHOTO, PHOTO, "--tokens", "-o", target)
+        self.assertEqual(read_npy(target)[0][0], 2)
+
+    def test_models_without_the_head(self):
+        self.fails(1, "embed", PHOTO, says="pooling head")
+        self.fails(1, "embed", PHOTO, model="t5_v1_1", says="use a SigLIP model")
+        self.fails(1, "embed", "--text", "a", says="text tower")
+        self.fails(1, "caption", PHOTO, model="siglip_two_tower", says="language model")
+        self.fails(1, "run", PHOTO, "-p", "x", model="t5_v1_1", says="text-only")
+
+
+class Convert(Case):
+    def test_a_converted_model_gives_the_same_bits(self):
+        target = self.folder / "one file.safetensors"
+        done = self.ok("convert", MODELS / "pali3", "-o", target)
+        self.assertEqual(done.out, "")
+        self.assertIn("wrote", done.err)
+        for arguments in [["caption", PHOTO], ["run", PHOTO, PHOTO, "-p", "x", "--beams", "3"],
+                          ["score", PHOTO, "a cat"]]:
+            folder = self.ok(*arguments, "--json").json()
+            file = self.ok(*arguments, "--json", "-m", target).json()
+            folder.pop("timing", None)
+            file.pop("timing", None)
+            self.assertEqual(folder, file)
+
+    def test_bf16_and_back(self):
+        target = self.folder / "b.safetensors"
+        self.ok("convert", MODELS / "ul2", "-o", target, "--dtype", "bf16")
+        report = self.ok("inspect", target, "--json").json()
+        self.assertEqual(report["format"], "pali")
+        self.assertIn("bf16", report["dtypes"])
+        self.ok("run", "-m", target, "-p", "x", "-n", "3")
+
+    def test_parts_become_a_pali3(self):
+        parts = MODELS / "pali3_parts"
+        target = self.folder / "p.safetensors"
+        self.ok("convert", "--vision", parts / "vision", "--language", parts / "language",
+                "--projector", parts / "projector.safetensors", "-o", target)
+        found = self.ok("caption", PHOTO, "-m", target, "--json", "-n", "4").json()
+        self.assertEqual(len(found["tokens"]) <= 4, True)
+        self.assertEqual(self.ok("inspect", target, "--json").json()["family"], "pali3")
+
+    def test_a_random_projector_is_a_warning_and_depends_on_the_seed(self):
+        parts = MODELS / "pali3_parts"
+        written = []
+        for seed in [1, 1, 2]:
+            target = self.folder / f"{len(written)}.safetensors"
+            done = self.ok("convert", "--vision", parts / "vision", "--language",
+                           parts / "language", "--seed", seed, "-o", target)
+            self.assertIn("pali: warning: ", done.err)
+            written.append(target.read_bytes())
+        self.assertEqual(written[0], written[1])
+        self.assertNotEqual(written[0], written[2])
+
+    def test_resolution(self):
+        parts = MODELS / "pali3_parts"
+        target = self.folder / "r.safetensors"
+        self.ok("convert", "--vision", parts / "vision", "--language", parts / "language",
+                "--projector", parts / "projector.safetensors", "--resolution", "84", "-o", target)
+        self.ok("caption", PHOTO, "-m", target, "-n", "2")
+
+    def test_failures_leave_nothing(self):
+        self.fails(1, "convert", MODELS / "nowhere", "-o", self.folder / "x.safetensors")
+        self.fails(1, "convert", MODELS / "ul2", "-o", self.folder / "x.safetensors", "--dtype",
+                   "int4")
+        self.fails(1, "convert", MODELS / "ul2", "-o", self.folder / "no" / "x.safetensors")
+        self.assertEqual(self.files(), [])
+
+
+class Inspect(Case):
+    def test_fields(self):
+        report = self.ok("inspect", "--json").json()
+        self.assertEqual(list(report), ["format", "family", "parameters", "dtypes", "config",
+                                        "memory_bytes"])
+        self.assertEqual(report["format"], "huggingface")
+        self.assertEqual(report["family"], "pali3")
+        self.assertEqual(sum(report["dtypes"].values()), report["parameters"])
+        self.assertIsInstance(report["config"], dict)
+        by_path = self.ok("inspect", MODELS / "pali3", "--json", model=None).out
+        by_option = self.ok("inspect", "-m", MODELS / "pali3", "--json", model=None).out
+        self.assertEqual(by_path, by_option)
+
+    def test_tensors(self):
+        lines = self.ok("inspect", "--tensors", "--json").lines()
+        for line in lines:
+            self.assertEqual(list(line), ["name", "dtype", "shape", "bytes"])
+        text = self.ok("inspect", "--tensors").out.splitlines()
+        self.assertEqual(len(text), len(lines))
+        self.assertEqual(text[0].split("\t")[0], lines[0]["name"])
+
+    def test_text_names_the_family(self):
+        self.assertIn("pali3", self.ok("inspect").out)
+
+    def test_every_tiny_model(self):
+        for config in sorted(MODELS.glob("*/config.json")):
+            with self.subTest(model=config.parent.name):
+                self.ok("inspect", config.parent, "--json")
+
+
+class Output(Case):
+    def test_a_file_holds_what_stdout_would(self):
+        target = self.folder / "antwort – é.txt"
+        done = self.ok("caption", PHOTO, "-n", "5", "-o", target)
+        self.assertEqual(done.out, "")
+        self.assertEqual(target.read_text(), self.ok("caption", PHOTO, "-n", "5").out)
+        self.assertEqual(self.files(), [target.name])
+
+    def test_a_dash_is_stdout(self):
+        self.assertEqual(self.ok("caption", PHOTO, "-n", "5", "-o", "-").out,
+                         self.ok("caption", PHOTO, "-n", "5").out)
+
+    def test_failures_leave_no_file_and_keep_the_old_one(self):
+        target = self.folder / "out.txt"
+        self.fails(1, "caption", "missing.png", "-o", target)
+        self.assertEqual(self.files(), [])
+        target.write_text("old")
+        self.fails(1, "caption", PHOTO, "missing.png", "-o", target)
+        self.assertEqual(target.read_text(), "old")
+        self.assertEqual(self.files(), ["out.txt"])
+
+    def test_places_that_cannot_be_written(self):
+        self.fails(1, "caption", PHOTO, "-n", "2", "-o", self.folder, says="folder")
+        self.fails(1, "caption", PHOTO, "-n", "2", "-o", self.folder / "no" / "out.txt")
+
+    def test_devices_are_written_not_replaced(self):
+        self.ok("caption", PHOTO, "-n", "2", "-o", os.devnull)
+        self.assertTrue(os.path.exists(os.devnull) and not os.path.isfile(os.devnull))
+
+    def test_a_full_disk_is_an_error(self):
+        if not os.path.exists("/dev/full"):
+            self.skipTest("no /dev/full")
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([harness.PALI, "caption", str(PHOTO), "-n", "2"], stdout=full,
+                                  stderr=subprocess.PIPE, env=harness.environment("pali3"))
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.stderr.count(b"\n"), 1)
+        self.assertIn(b"standard output", done.stderr)
+
+    def test_a_closed_pipe_ends_quietly(self):
+        for arguments in [["caption", "--json", *[str(PHOTO)] * 40], ["inspect", "--tensors"],
+                          ["embed", "--tokens", *[str(PHOTO)] * 20]]:
+            process = subprocess.Popen([harness.PALI, *arguments], stdout=subprocess.PIPE,
+                                       stderr=subprocess.PIPE, env=harness.environment("pali3"))
+            process.stdout.read(1)
+            process.stdout.close()
+            self.assertEqual(process.stderr.read(), b"", arguments)
+            process.stderr.close()
+            process.wait(60)
+
+    def test_nothing_but_the_answer_on_stdout(self):
+        done = self.ok("caption", PHOTO, "-n", "2", "-v")
+        self.assertEqual(done.out.count("\n"), 1)
+        self.assertNotIn("\x1b", done.err)  # no bar where stderr is no terminal
+
+
+class Interrupt(Case):
+    def start(self, *arguments, **how):
+        return subprocess.Popen([harness.PALI, *map(str, arguments)], stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, env=harness.environment("pali3"), **how)
+
+    def finish(self, process):
+        out, err = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130, (out, err))
+        self.assertNotIn(b"pali: error", err)
+        return out
+
+    def test_a_stream_that_is_interrupted(self):
+        process = self.start("caption", "--stream", *[PHOTO] * 3000)  # seconds of work
+        process.stdout.read(1)
+        process.send_signal(signal.SIGINT)
+        self.finish(process)
+
+    def test_output_files_do_not_appear(self):
+        process = self.start("batch", "-", "-o", self.folder / "out.jsonl", stdin=subprocess.PIPE)
+        line = json.dumps({"image": str(PHOTO), "max_tokens": 2}).encode() + b"\n"
+        process.stdin.write(line)
+        process.stdin.flush()
+        deadline = time.time() + 60
+        while not self.files() and time.time() < deadline:
+            time.sleep(0.01)
+        self.assertNotEqual(self.files(), [])  # being written beside its place
+        process.send_signal(signal.SIGINT)
+        # It waits for its next line: the two seconds of patience end it.
+        self.assertEqual(process.wait(60), 130)
+        self.finish(process)
+        self.assertEqual(self.files(), [])
+
+    def test_an_input_that_ends_after_the_interrupt_does_not_count(self):
+        process = self.start("batch", "-", "-o", self.folder / "out.jsonl", stdin=subprocess.PIPE)
+        deadline = time.time() + 60
+        while not self.files() and time.time() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        self.finish(process)  # closes its stdin
+        self.assertEqual(self.files(), [])

@@ -1,0 +1,107 @@
+"""Help, versions, and command lines that cannot be understood."""
+from harness import Case, PHOTO, pali
+
+VERBS = ["caption", "vqa", "ocr", "detect", "run", "score", "classify", "embed", "batch",
+         "convert", "inspect", "bench", "doctor"]
+
+
+class Usage(Case):
+    def test_help_names_every_verb(self):
+        done = self.ok("--help")
+        self.assertEqual(done.err, "")
+        for verb in VERBS:
+            self.assertIn(f"  {verb} ", done.out)
+
+    def test_every_verb_has_help_with_an_example(self):
+        for verb in VERBS:
+            done = self.ok(verb, "--help")
+            self.assertIn("Example", done.out)
+            self.assertIn(f"pali {verb}", done.out)
+            self.assertEqual(done.err, "")
+
+    def test_version_is_one_line(self):
+        self.assertRegex(self.ok("--version").out, r"^pali \d+\.\d+\.\d+\n$")
+
+    def test_no_verb(self):
+        self.usage(says="no verb")
+
+    def test_wrong_verbs_and_what_was_meant(self):
+        self.usage("captoin", PHOTO, says="did you mean 'caption'")
+        self.usage("detekt", PHOTO, says="did you mean 'detect'")
+        self.usage("xyzzy", says="unknown verb 'xyzzy'")
+        self.usage("segment", PHOTO, "cat", says="not in this version")
+
+    def test_wrong_options_and_what_was_meant(self):
+        self.usage("caption", PHOTO, "--beam", "4", says="did you mean --beams")
+        self.usage("caption", PHOTO, "--xyzzy", says="unknown option --xyzzy")
+        self.usage("batch", "in.jsonl", "--resume", says="not in this version")
+        self.usage("batch", "in.jsonl", "--shard", "0/2", says="not in this version")
+
+    def test_values_that_make_no_sense(self):
+        for option, value in [
+                ("--temp", "nan"), ("--temp", "-1"), ("--temp", "inf"), ("--temp", "warm"),
+                ("--top-p", "2"), ("--top-p", "0"), ("--top-p", "nan"), ("--top-k", "-1"),
+                ("--top-k", "1.5"), ("--beams", "0"), ("--beams", "-2"), ("--beams", "1e9"),
+                ("--n-best", "0"), ("-t", "0"), ("-t", "two"), ("--threads", "100000"),
+                ("-n", "0"), ("-n", "99999999999999999999"), ("--length-penalty", "nan"),
+                ("--seed", "-1"), ("--isa", "sse9"), ("--dtype", "f8"), ("--compute", "f64"),
+                ("--matmul", "blas"), ("--max-pixels", "0"), ("--background", "blue"),
+                ("--resolution", "0")]:
+            with self.subTest(option=option, value=value):
+                self.usage("caption", PHOTO, option, value)
+
+    def test_options_that_contradict(self):
+        self.usage("caption", PHOTO, "--beams", "4", "--temp", "0.5", says="--beams and --temp")
+        self.usage("caption", PHOTO, "--n-best", "2", says="--n-best is larger")
+        self.usage("caption", PHOTO, "--stream", "--json", says="--stream and --json")
+        self.usage("inspect", PHOTO, "-m", PHOTO)
+        self.usage("embed", PHOTO, "--text", "a cat")
+        self.usage("convert", "a", "--vision", "b", "-o", "c")
+        self.usage("convert", "--vision", "b", "-o", "c", says="without --language")
+
+    def test_missing_arguments(self):
+        self.usage("caption", says="no image")
+        self.usage("ocr", says="no image")
+        self.usage("vqa", says="no image and no question")
+        self.usage("vqa", PHOTO, says="no question")
+        self.usage("vqa", "--image", PHOTO, says="no question")
+        self.usage("detect", PHOTO, says="no objects")
+        self.usage("score", PHOTO, says="no text")
+        self.usage("classify", PHOTO, says="no labels")
+        self.usage("embed")
+        self.usage("batch")
+        self.usage("convert", "src", says="--output")
+        self.usage("caption", PHOTO, "-m")
+
+    def test_unquoted_questions_are_noticed(self):
+        self.usage("vqa", PHOTO, "what", "is", "it", says=["'is'", "question into quotes"])
+
+    def test_dashes_or_underscores(self):
+        dashes = self.ok("caption", PHOTO, "--max-tokens", "3", "--length-penalty", "2").out
+        self.assertEqual(dashes, self.ok("caption", PHOTO, "--max_tokens=3",
+                                         "--length_penalty", "2").out)
+        self.assertEqual(dashes, self.ok("caption", PHOTO, "-n3").out)
+
+    def test_two_dashes_end_the_options(self):
+        done = self.ok("vqa", "--json", "-n", "2", PHOTO, "--", "--why_so?")
+        self.assertIn("--why_so?", done.json()["prompt"])
+
+    def test_doctor(self):
+        text = self.ok("doctor").out
+        report = self.ok("doctor", "--json").json()
+        names = [tier["name"] for tier in report["tiers"]]
+        self.assertEqual(names[0], "scalar")
+        for tier in report["tiers"]:
+            self.assertIn(tier["name"], text)
+            self.assertEqual(tier["available"], tier["reason"] == "", tier)
+        self.assertGreaterEqual(report["default_threads"], 1)
+        self.assertEqual(pali("doctor", "--json", model="nowhere").json()["model"]["path"], None)
+
+    def test_tiers_that_doctor_names_answer_alike(self):
+        tiers = {t["name"]: t["available"] for t in self.ok("doctor", "--json").json()["tiers"]}
+        expected = self.ok("caption", PHOTO, "--isa", "scalar", "-n", "8").out
+        for name, available in tiers.items():
+            if available:
+                self.assertEqual(self.ok("caption", PHOTO, "--isa", name, "-n", "8").out, expected)
+            else:
+                self.fails(1, "caption", PHOTO, "--isa", name, says=name)

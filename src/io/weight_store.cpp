@@ -90,7 +90,8 @@ WeightStore WeightStore::open_folder(const fs::path& folder, bool use_mmap) {
     return store;
   }
   if (!is_there(folder / kIndex)) {
-    if (is_there(folder / "pytorch_model.bin") || is_there(folder / "pytorch_model.bin.index.json")) {
+    if (is_there(folder / "pytorch_model.bin") ||
+        is_there(folder / "pytorch_model.bin.index.json")) {
       refuse_pickle(folder);
     }
     throw Error(ErrorCode::not_found, std::string("no weights: neither ") + kSingle + " nor " +

@@ -2,6 +2,7 @@
 // anything is allocated, a file that was cut short is found out, and tables are proven sound. The
 // last is a must: stb_image 2.27 writes past the end of a Huffman table that claims more than 256
 // codes, and reads tables that nobody defined.
+#include <algorithm>
 #include <cstring>
 
 #include "image/formats.hpp"
@@ -99,6 +100,19 @@ class JpegWalk {
     if (end - begin != 6 + 3 * count) corrupt("JPEG frame header of a wrong length");
     for (uint32_t i = 0; i < count; ++i) {
       components_[i] = {jpeg_.u8(begin + 6 + 3 * i), jpeg_.u8(begin + 8 + 3 * i)};
+    }
+    // stb_image 2.27 takes such ratios and reads beyond its planes.
+    uint32_t widest = 1, highest = 1;
+    for (uint32_t i = 0; i < count; ++i) {
+      const uint32_t sampling = jpeg_.u8(begin + 7 + 3 * i);
+      widest = std::max(widest, sampling >> 4);
+      highest = std::max(highest, sampling & 15);
+    }
+    for (uint32_t i = 0; i < count; ++i) {
+      const uint32_t h = jpeg_.u8(begin + 7 + 3 * i) >> 4, v = jpeg_.u8(begin + 7 + 3 * i) & 15;
+      if (h < 1 || h > 4 || v < 1 || v > 4 || widest % h != 0 || highest % v != 0) {
+        corrupt("JPEG with impossible sampling factors");
+      }
     }
     found_.components = static_cast<int>(count);
     check_size(found_.width, found_.height, reading_);

@@ -277,6 +277,19 @@ TEST(Damage, JpegTablesAreCheckedBeforeTheDecoderSeesThem) {
   }
 }
 
+// A plane of 2/3 of the width: stb_image 2.27 would read beyond it.
+TEST(Damage, JpegSamplingFactorsThatDoNotDivideAreRefused) {
+  Bytes file = image_bytes("rgb444.jpg");
+  const std::string view(reinterpret_cast<const char*>(file.data()), file.size());
+  const size_t frame = view.find("\xff\xc0");
+  ASSERT_NE(frame, std::string::npos);
+  for (const int sampling : {0x31, 0x13, 0x00, 0x51}) {
+    file[frame + 11] = static_cast<std::byte>(sampling);
+    file[frame + 14] = std::byte{0x22};
+    test::expect_error(ErrorCode::corrupt_file, {"sampling"}, [&] { decode(file); });
+  }
+}
+
 TEST(Damage, PngChecksumsAreChecked) {
   Bytes file = image_bytes("rgb_37x53.png");
   file[file.size() - 30] ^= std::byte{1};

@@ -54,8 +54,11 @@ struct ConvertReport {
 // written beside and renamed, so that a failure leaves nothing. Layout: models/FORMAT.md.
 PALI_API ConvertReport convert(const ConvertOptions& options);
 
-// Where the built-in model lies: `models/pali-mini` of the source tree this library was built from,
-// or of the installation. Throws not_found.
+// The folder of the built-in model and of the named configs: `models` of the installation, or of
+// the source tree this library was built from. Throws not_found.
+PALI_API std::filesystem::path models_folder();
+
+// models_folder() / "pali-mini". Throws not_found.
 PALI_API std::filesystem::path builtin_model();
 
 }  // namespace pali

@@ -83,20 +83,26 @@ ConvertReport convert(const ConvertOptions& options) {
   return report;
 }
 
-std::filesystem::path builtin_model() {
-  const std::filesystem::path candidates[] = {
-      own_folder() / PALI_INSTALLED_MODELS / "pali-mini",
-      std::filesystem::path(PALI_SOURCE_MODELS) / "pali-mini",
-  };
+std::filesystem::path models_folder() {
+  const std::filesystem::path candidates[] = {own_folder() / PALI_INSTALLED_MODELS,
+                                              PALI_SOURCE_MODELS};
   for (const std::filesystem::path& path : candidates) {
     std::error_code ignored;
-    if (std::filesystem::exists(path / "config.json", ignored)) {
+    if (std::filesystem::is_directory(path / "configs", ignored)) {
       return std::filesystem::weakly_canonical(path, ignored);
     }
   }
-  throw Error(ErrorCode::not_found, "the built-in model is not where it was installed (" +
+  throw Error(ErrorCode::not_found, "the folder of models is not where it was installed (" +
                                         candidates[0].string() +
                                         "); name a model with -m, or install again");
+}
+
+std::filesystem::path builtin_model() {
+  const std::filesystem::path path = models_folder() / "pali-mini";
+  std::error_code ignored;
+  if (std::filesystem::exists(path / "config.json", ignored)) return path;
+  throw Error(ErrorCode::not_found,
+              "no built-in model (" + path.string() + "); name a model with -m, or install again");
 }
 
 }  // namespace pali

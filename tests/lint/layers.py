@@ -78,7 +78,7 @@ def check_sources_listed(problems):
             listed = False
             for parent in path.parents:
                 cmake = parent / "CMakeLists.txt"
-                if cmake.exists() and path.name in cmake.read_text(encoding="utf-8"):
+                if cmake.exists() and re.search(rf"\b{path.stem}\b", cmake.read_text("utf-8")):
                     listed = True
                     break
                 if parent == ROOT:

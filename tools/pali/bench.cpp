@@ -19,7 +19,7 @@ namespace bench = pali::bench;
 std::filesystem::path find_config(const std::string& name) {
   std::error_code ignored;
   if (std::filesystem::is_regular_file(name, ignored)) return name;
-  const std::filesystem::path folder = pali::builtin_model().parent_path() / "configs";
+  const std::filesystem::path folder = pali::models_folder() / "configs";
   const std::filesystem::path named = folder / (name + ".json");
   if (name.find('/') == std::string::npos && std::filesystem::exists(named, ignored)) return named;
   std::string known;

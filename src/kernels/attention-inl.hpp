@@ -10,6 +10,7 @@
 namespace pali {
 namespace {
 
+constexpr int64_t kAhead = 12;      // rows of K and V asked for before their turn
 constexpr int64_t kFewQueries = 2;  // up to here, lanes along the head are faster
 
 template <class S>
@@ -195,7 +196,20 @@ void turn_out(const float* turned, const float* total, int64_t queries, int64_t 
   }
 }
 
-// One pass: queries [first, first + count) of the tile, count <= kWidth, keys in place.
+// n rows of `dim` values side by side. Rows of one head lie a page or more apart and share few sets
+// of the first-level cache; V is read column by column, which suffers from both.
+template <class S>
+void gather_rows(const float* from, int64_t stride, int64_t n, int64_t dim, float* to) {
+  for (int64_t i = 0; i < n; ++i) {
+    const float* row = from + i * stride;
+    float* out = to + i * dim;
+    int64_t d = 0;
+    for (; d + S::kLanes <= dim; d += S::kLanes) S::store(out + d, S::load(row + d));
+    if (d < dim) S::store_n(out + d, S::load_n(row + d, dim - d), dim - d);
+  }
+}
+
+// One pass: queries [first, first + count) of the tile, count <= kWidth.
 template <class S>
 void attend(const AttentionTile& tile, int64_t first, int64_t count) {
   using Shape = AttentionShapeOf<S>;
@@ -205,7 +219,8 @@ void attend(const AttentionTile& tile, int64_t first, int64_t count) {
   float* scores = tile.scratch;
   float* queries = scores + kAttentionKeys * kWidth;
   float* out = queries + padded * kWidth;
-  float* reversed = out + padded * kWidth;  // kAttentionKeys + kWidth
+  float* values = out + padded * kWidth;            // [kAttentionKeys, dim]
+  float* reversed = values + kAttentionKeys * dim;  // kAttentionKeys + kWidth
   alignas(64) float highest[kWidth], block_highest[kWidth], total[kWidth], correction[kWidth];
 
   turn_in<S>(tile.q + first * tile.q_stride, tile.q_stride, count, dim, queries);
@@ -228,16 +243,22 @@ void attend(const AttentionTile& tile, int64_t first, int64_t count) {
       for (int64_t x = used; x < keys - 1 + kWidth; ++x) reversed[x] = 0.0f;
     }
     for (int64_t j = 0; j < keys; j += Shape::kKeys) {
+      // Meanwhile fetch what comes next: this block's V, and K one group of rows ahead.
+      for (int64_t t = key + j; t < smaller(key + j + Shape::kKeys, tile.keys); ++t) {
+        prefetch(tile.v + t * tile.v_stride, dim);
+        const int64_t ahead = smaller(t + 2 * Shape::kKeys, tile.keys - 1);
+        prefetch(tile.k + ahead * tile.k_stride, dim);
+      }
       scores_of<S, Shape::kKeys>(tile.k + (key + j) * tile.k_stride, tile.k_stride,
                                  smaller(keys - j, Shape::kKeys), queries, dim, tile.scale,
                                  tile.bias != nullptr ? reversed + (keys - 1 - j) : nullptr,
                                  scores + j * kWidth, block_highest);
     }
     softmax_block<S>(scores, keys, block_highest, highest, total, correction);
+    gather_rows<S>(tile.v + key * tile.v_stride, tile.v_stride, keys, dim, values);
     for (int64_t d = 0; d < dim; d += columns) {
-      outputs_of<S, Shape::kColumns>(tile.v + key * tile.v_stride + d, tile.v_stride,
-                                     smaller(dim - d, columns), scores, keys, correction,
-                                     out + d * kWidth);
+      outputs_of<S, Shape::kColumns>(values + d, dim, smaller(dim - d, columns), scores, keys,
+                                     correction, out + d * kWidth);
     }
   }
   turn_out<S>(out, total, count, dim, tile.out + first * tile.out_stride, tile.out_stride);
@@ -290,6 +311,8 @@ void attend_one(const AttentionTile& tile, int64_t query) {
   for (int64_t key = 0; key < tile.keys; key += kAttentionKeys) {
     const int64_t keys = smaller(tile.keys - key, kAttentionKeys);
     for (int64_t j = 0; j < keys; ++j) {
+      const int64_t ahead = smaller(key + j + kAhead, tile.keys - 1);
+      prefetch(tile.k + row(ahead) * tile.k_stride, dim);
       scores[j] = tile.scale * dot<S>(q, tile.k + row(key + j) * tile.k_stride, dim);
       if (tile.bias != nullptr) scores[j] += tile.bias[key + j - query];
     }
@@ -314,6 +337,8 @@ void attend_one(const AttentionTile& tile, int64_t query) {
       const int64_t vectors = (width + S::kLanes - 1) / S::kLanes;
       const int64_t last = width - (vectors - 1) * S::kLanes;
       const auto value_row = [&](int64_t j) __attribute__((always_inline)) {
+        const int64_t ahead = smaller(key + j + kAhead, tile.keys - 1);
+        prefetch(tile.v + row(ahead) * tile.v_stride + d, width);
         return tile.v + row(key + j) * tile.v_stride + d;
       };
       if (vectors == 4) {

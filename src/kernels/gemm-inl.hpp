@@ -38,6 +38,29 @@ void pack_rows(const std::byte* w, int64_t out_stride, int64_t n, int64_t kc, fl
   }
 }
 
+// The same from bf16, where two neighbours along k are turned as one: half the shuffles.
+template <class S, int kNr>
+void pack_rows_bf16_wide(const std::byte* w, int64_t out_stride, int64_t n, int64_t kc,
+                         float* panel) {
+  for (int64_t j = 0; j < kNr; j += S::kLanes) {
+    const int64_t rows = n - j;
+    const std::byte* block = w + j * out_stride * 2;
+    for (int64_t k = 0; k < kc; k += 2 * S::kLanes) {
+      const int64_t depth = smaller(kc - k, 2 * S::kLanes);
+      typename S::F r[S::kLanes];
+      unroll<S::kLanes>([&](auto i) __attribute__((always_inline)) {
+        r[i] = i < rows ? S::load_pairs(block + (i * out_stride + k) * 2, depth) : S::zero();
+      });
+      S::transpose(r);
+      float* out = panel + k * kNr + j;
+      unroll<S::kLanes>([&](auto i) __attribute__((always_inline)) {
+        if (2 * i < depth) S::store(out + 2 * i * kNr, S::widen_low(r[i]));
+        if (2 * i + 1 < depth) S::store(out + (2 * i + 1) * kNr, S::widen_high(r[i]));
+      });
+    }
+  }
+}
+
 // Columns of W contiguous ([in, out] files), or neither.
 template <class S, int kNr, KernelType kType>
 void pack_columns(const std::byte* w, int64_t out_stride, int64_t in_stride, int64_t n, int64_t kc,
@@ -65,7 +88,13 @@ void pack_columns(const std::byte* w, int64_t out_stride, int64_t in_stride, int
 template <class S, int kNr, KernelType kType>
 void pack_as(const std::byte* w, int64_t out_stride, int64_t in_stride, int64_t n, int64_t kc,
              float* panel) {
-  if (in_stride == 1) return pack_rows<S, kNr, kType>(w, out_stride, n, kc, panel);
+  if (in_stride == 1) {
+    if constexpr (kType == KernelType::bf16) {
+      return pack_rows_bf16_wide<S, kNr>(w, out_stride, n, kc, panel);
+    } else {
+      return pack_rows<S, kNr, kType>(w, out_stride, n, kc, panel);
+    }
+  }
   pack_columns<S, kNr, kType>(w, out_stride, in_stride, n, kc, panel);
 }
 

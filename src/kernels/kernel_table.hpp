@@ -71,8 +71,8 @@ struct AttentionTile {
 inline constexpr int64_t kAttentionQueries = 32;
 inline constexpr int64_t kAttentionKeys = 128;  // keys of one streaming block
 constexpr int64_t attention_scratch(int64_t head_dim) {
-  return kAttentionQueries * kAttentionKeys + 3 * kAttentionQueries +
-         (kAttentionKeys + kAttentionQueries) * ((head_dim + 15) / 16 * 16);
+  return kAttentionQueries * kAttentionKeys + kAttentionKeys + kAttentionQueries +
+         (kAttentionKeys + 2 * kAttentionQueries) * ((head_dim + 15) / 16 * 16);
 }
 
 struct KernelTable {

@@ -77,6 +77,20 @@ struct Avx2 {
       return widen16<kType>(_mm_load_si128(reinterpret_cast<const __m128i*>(copy)));
     }
   }
+  // Pairs of bf16, the low one of a lane first; n <= 16 of them, the others zero.
+  static F load_pairs(const std::byte* p, int64_t n) {
+    if (n == 2 * kLanes) return load(reinterpret_cast<const float*>(p));
+    alignas(32) std::byte copy[32] = {};
+    for (int64_t i = 0; i < 2 * n; ++i) copy[i] = p[i];
+    return load(reinterpret_cast<const float*>(copy));
+  }
+  static F widen_low(F pairs) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(pairs), 16));
+  }
+  static F widen_high(F pairs) {
+    return _mm256_and_ps(pairs,
+                         _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(0xffff0000u))));
+  }
   // Rounds to nearest even; NaN stays NaN.
   static void store_bf16(uint16_t* p, F x) {
     const __m256i bits = _mm256_castps_si256(x);

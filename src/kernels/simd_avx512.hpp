@@ -74,6 +74,18 @@ struct Avx512 {
     if constexpr (kType == KernelType::f32) return _mm512_maskz_loadu_ps(first(n), p);
     return widen16<kType>(_mm256_maskz_loadu_epi16(first(n), p));
   }
+  // Pairs of bf16, the low one of a lane first; n <= 32 of them, the others zero.
+  static F load_pairs(const std::byte* p, int64_t n) {
+    const __mmask32 some = static_cast<__mmask32>((uint64_t{1} << n) - 1u);
+    return _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(some, p));
+  }
+  static F widen_low(F pairs) {
+    return _mm512_castsi512_ps(_mm512_maskz_slli_epi32(kAll, _mm512_castps_si512(pairs), 16));
+  }
+  static F widen_high(F pairs) {
+    const __m512i high = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(pairs), high));
+  }
   // Rounds to nearest even; NaN stays NaN.
   static void store_bf16(uint16_t* p, F x) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(x));

@@ -32,6 +32,11 @@ inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 constexpr int64_t bytes_of(KernelType type) { return type == KernelType::f32 ? 4 : 2; }
 
+// Asks for the lines of n floats at p, ahead of their use.
+[[gnu::always_inline]] inline void prefetch(const float* p, int64_t n) {
+  for (int64_t i = 0; i < n; i += 16) __builtin_prefetch(p + i);
+}
+
 // e^x: x = n ln2 + r, |r| <= ln2 / 2, e^r = 1 + r + r^2 P(r). ln2 in two parts (Cody and Waite), so
 // that r is good to the last bit. P: Chebyshev fit, 8e-9 of e^r; with roundings below 1.5e-7
 // everywhere. Underflows through subnormals to 0, overflows to inf; NaN stays NaN (x is the second

@@ -9,6 +9,7 @@
 
 #include "image/formats.hpp"
 #include "image/image.hpp"
+#include "image/jpeg_color.hpp"
 
 namespace {
 
@@ -96,55 +97,88 @@ void to_rgb(const uint8_t* from, int channels, bool white_background, std::vecto
   }
 }
 
-ImageU8 decode_with_stb(ByteView file, int64_t width, int64_t height, const char* format,
-                        const Reading& reading) {
+// stb_image counts in int.
+int int_size(ByteView file, const Reading& reading) {
   if (file.size() > INT_MAX) fail_unsupported("image file of more than 2 GB", reading);
-  const int bytes = static_cast<int>(file.size());
-  int w = 0, h = 0, channels = 0;
-  if (!stbi_info_from_memory(file.data(), bytes, &w, &h, &channels)) {
-    fail_corrupt(std::string(format) + " image: " + stbi_failure_reason(), reading);
-  }
-  if (w != width || h != height) fail_corrupt("image header that contradicts itself", reading);
-  // 16-bit RGBA is the widest pixel; JPEG rounds planes up to whole blocks of up to 32 pixels; the
-  // compressed bytes are gathered in a buffer that doubles.
+  return static_cast<int>(file.size());
+}
+
+// 16-bit RGBA is the widest pixel; JPEG rounds planes up to whole blocks of up to 32 pixels; the
+// compressed bytes are gathered in a buffer that doubles.
+AllocationBound bound_of(int64_t width, int64_t height, ByteView file) {
   const size_t padded = static_cast<size_t>(width + 64) * static_cast<size_t>(height + 64);
-  AllocationBound bound{std::max(padded * 8, 2 * file.size()) + (1 << 20), false};
-  current_bound = &bound;
-  const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
-      stbi_load_from_memory(file.data(), bytes, &w, &h, &channels, 0), stbi_image_free);
-  current_bound = nullptr;
-  if (!pixels) {
-    if (bound.out_of_memory) {
-      throw Error(ErrorCode::out_of_memory,
-                  "not enough memory for an image of " + std::to_string(width) + "x" +
-                      std::to_string(height) + " (" + reading.name + "); scale it down");
-    }
-    fail_corrupt(std::string(format) + " image: " + stbi_failure_reason(), reading);
+  return {std::max(padded * 8, 2 * file.size()) + (1 << 20), false};
+}
+
+[[noreturn]] void fail_decoding(const char* format, const AllocationBound& bound,
+                                const Reading& reading) {
+  if (bound.out_of_memory) {
+    throw Error(ErrorCode::out_of_memory, "not enough memory for the " + std::string(format) +
+                                              " image (" + reading.name + "); scale it down");
   }
-  ImageU8 image{w, h, {}};
-  image.rgb.resize(static_cast<size_t>(w) * static_cast<size_t>(h) * 3);
+  fail_corrupt(std::string(format) + " image: " + stbi_failure_reason(), reading);
+}
+
+ImageU8 decode_checked_png(ByteView file, const PngStructure& png, const Reading& reading) {
+  const int bytes = int_size(file, reading);
+  int width = 0, height = 0, channels = 0;
+  AllocationBound bound = bound_of(png.width, png.height, file);
+  current_bound = &bound;
+  const bool header = stbi_info_from_memory(file.data(), bytes, &width, &height, &channels) != 0;
+  const bool agrees = header && width == png.width && height == png.height;
+  const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
+      agrees ? stbi_load_from_memory(file.data(), bytes, &width, &height, &channels, 0) : nullptr,
+      stbi_image_free);
+  current_bound = nullptr;
+  if (header && !agrees) fail_corrupt("PNG header that contradicts itself", reading);
+  if (!pixels) fail_decoding("PNG", bound, reading);
+  ImageU8 image{width, height, {}};
+  image.rgb.resize(static_cast<size_t>(width) * static_cast<size_t>(height) * 3);
   to_rgb(pixels.get(), channels, reading.options.white_background, image.rgb);
   return image;
 }
 
-// stb_image knows the colours of a four-channel JPEG only where an Adobe segment names them;
-// libjpeg, and so PIL, takes CMYK without one and YCCK for every transform but 0.
+// As libjpeg guesses it.
+JpegColor color_of(const stbi__jpeg& jpeg) {
+  const int adobe = jpeg.app14_color_transform;  // -1: no Adobe segment
+  switch (jpeg.s->img_n) {
+    case 1:
+      return JpegColor::gray;
+    case 4:
+      return adobe <= 0 ? JpegColor::cmyk : JpegColor::ycck;
+    default:
+      if (jpeg.jfif) return JpegColor::ycc;
+      return adobe == 0 || (adobe < 0 && jpeg.rgb == 3) ? JpegColor::rgb : JpegColor::ycc;
+  }
+}
+
 ImageU8 decode_jpeg(ByteView file, const Reading& reading) {
-  const JpegStructure jpeg = check_jpeg(file, reading);
-  const bool clear = jpeg.adobe && (jpeg.adobe_transform == 0 || jpeg.adobe_transform == 2);
-  if (jpeg.components != 4 || clear) {
-    return decode_with_stb(file, jpeg.width, jpeg.height, "JPEG", reading);
+  const JpegStructure structure = check_jpeg(file, reading);
+  const int width = static_cast<int>(structure.width), height = static_cast<int>(structure.height);
+  const int bytes = int_size(file, reading);
+  stbi__context source = {};
+  stbi__start_mem(&source, file.data(), bytes);
+  const auto jpeg = std::make_unique<stbi__jpeg>();  // zeros
+  jpeg->s = &source;
+  stbi__setup_jpeg(jpeg.get());
+  AllocationBound bound = bound_of(width, height, file);
+  current_bound = &bound;
+  const bool decoded = stbi__decode_jpeg_image(jpeg.get()) != 0;
+  current_bound = nullptr;
+  const std::unique_ptr<stbi__jpeg, void (*)(stbi__jpeg*)> planes_owner(jpeg.get(),
+                                                                        stbi__cleanup_jpeg);
+  if (!decoded) fail_decoding("JPEG", bound, reading);
+  if (source.img_x != static_cast<stbi__uint32>(width) ||
+      source.img_y != static_cast<stbi__uint32>(height) || source.img_n != structure.components) {
+    fail_corrupt("JPEG header that contradicts itself", reading);
   }
-  std::vector<std::byte> told(file.size());
-  std::memcpy(told.data(), file.data(), file.size());
-  if (jpeg.adobe) {
-    told[jpeg.adobe_transform_offset] = std::byte{2};
-  } else {
-    constexpr uint8_t kAdobe[16] = {0xff, 0xee, 0, 14, 'A', 'd', 'o', 'b', 'e', 0, 100};
-    const auto* first = reinterpret_cast<const std::byte*>(kAdobe);
-    told.insert(told.begin() + 2, first, first + sizeof kAdobe);
+  std::vector<JpegPlane> planes;
+  for (int i = 0; i < source.img_n; ++i) {
+    const auto& component = jpeg->img_comp[i];
+    planes.push_back({component.data, static_cast<size_t>(component.w2), component.x, component.y,
+                      jpeg->img_h_max / component.h, jpeg->img_v_max / component.v});
   }
-  return decode_with_stb(ByteView(told), jpeg.width, jpeg.height, "JPEG", reading);
+  return jpeg_to_rgb(planes, color_of(*jpeg), width, height);
 }
 
 // stb_image leaves the colours that a short palette lacks undefined; here they are gray, as in
@@ -152,7 +186,7 @@ ImageU8 decode_jpeg(ByteView file, const Reading& reading) {
 ImageU8 decode_png(ByteView file, const Reading& reading) {
   const PngStructure png = check_png(file, reading);
   if (png.palette_offset == 0 || png.palette_entries >= 256) {
-    return decode_with_stb(file, png.width, png.height, "PNG", reading);
+    return decode_checked_png(file, png, reading);
   }
   const size_t entries_end = png.palette_offset + 8 + 3 * png.palette_entries;
   std::vector<std::byte> padded(file.size() + 3 * (256 - png.palette_entries));
@@ -165,7 +199,7 @@ ImageU8 decode_png(ByteView file, const Reading& reading) {
     for (int c = 0; c < 3; ++c) *to++ = static_cast<std::byte>(i);
   }
   std::memcpy(to, file.data() + entries_end, file.size() - entries_end);
-  return decode_with_stb(ByteView(padded), png.width, png.height, "PNG", reading);
+  return decode_checked_png(ByteView(padded), png, reading);
 }
 
 // The name of a format that is known but not read; empty where nothing is recognised.

@@ -37,9 +37,6 @@ inline uint8_t over_white(uint32_t value, uint32_t alpha) {
 struct JpegStructure {
   int64_t width = 0, height = 0;
   int components = 0;
-  bool adobe = false;            // an Adobe APP14 segment is there
-  uint32_t adobe_transform = 0;  // its colour transform: 0 none, 1 YCbCr, 2 YCCK
-  size_t adobe_transform_offset = 0;
 };
 JpegStructure check_jpeg(ByteView bytes, const Reading& reading);
 

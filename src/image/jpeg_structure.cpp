@@ -58,11 +58,6 @@ class JpegWalk {
       if (is_frame_header(marker)) frame_header(marker, begin, end);
       if (marker == 0xc4) huffman_tables(begin, end);
       if (marker == 0xdb) quantisation_tables(begin, end);
-      if (marker == 0xee && length >= 14 && jpeg_.starts(begin, "Adobe")) {
-        found_.adobe = true;
-        found_.adobe_transform_offset = begin + 11;
-        found_.adobe_transform = jpeg_.u8(begin + 11);
-      }
       at = end;
       if (marker == 0xda) {
         scan_header(begin, end);

@@ -13,8 +13,8 @@ using test::image_bytes;
 
 Json listed_files() { return read_json_file(test::image_path("golden.json"))["files"]; }
 
-// PNG, BMP, GIF and PNM: the same bytes. JPEG: stb_image's inverse DCT, chroma filter and colour
-// conversion round differently from libjpeg's; measured here: mean at most 0.08, largest 2 of 255.
+// PNG, BMP, GIF and PNM: the same bytes. JPEG: stb_image's inverse DCT rounds differently from
+// libjpeg's; measured here: mean at most 0.08, largest 2 of 255.
 TEST(Decode, EveryFileAsPillowReadsIt) {
   const Goldens goldens("decoded.golden.safetensors");
   int exact = 0, jpeg = 0;

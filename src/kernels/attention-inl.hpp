@@ -209,59 +209,94 @@ void gather_rows(const float* from, int64_t stride, int64_t n, int64_t dim, floa
   }
 }
 
-// One pass: queries [first, first + count) of the tile, count <= kWidth.
+// Running state of one group of kWidth queries, in the tile's scratch.
 template <class S>
-void attend(const AttentionTile& tile, int64_t first, int64_t count) {
+struct QueryGroup {
+  float* queries;  // [dim, kWidth]
+  float* out;      // [dim, kWidth]
+  float* highest;  // [kWidth], as are the following
+  float* block_highest;
+  float* total;
+  float* correction;
+};
+
+// All groups of queries against one block of keys before the next block: K and V come from memory
+// once a tile. At 3364 keys of width 104, 128 queries a tile run at 46 % of the FMA peak where 32
+// ran at 29 % (one core of a busy machine).
+template <class S>
+void attend(const AttentionTile& tile) {
   using Shape = AttentionShapeOf<S>;
   constexpr int kWidth = Shape::kWidth;
+  constexpr int kGroups = kAttentionQueries / kWidth;
   const int64_t dim = tile.head_dim;
-  const int64_t padded = (dim + S::kLanes - 1) / S::kLanes * S::kLanes;
-  float* scores = tile.scratch;
-  float* queries = scores + kAttentionKeys * kWidth;
-  float* out = queries + padded * kWidth;
-  float* values = out + padded * kWidth;            // [kAttentionKeys, dim]
-  float* reversed = values + kAttentionKeys * dim;  // kAttentionKeys + kWidth
-  alignas(64) float highest[kWidth], block_highest[kWidth], total[kWidth], correction[kWidth];
+  const int64_t padded = (dim + 15) / 16 * 16;
+  const int64_t groups = (tile.queries + kWidth - 1) / kWidth;
+  float* scores = tile.scratch;                      // [kAttentionKeys, kWidth]
+  float* values = scores + kAttentionKeys * kWidth;  // [kAttentionKeys, dim]
+  float* reversed = values + kAttentionKeys * dim;   // kAttentionKeys + kWidth
+  float* next = reversed + kAttentionKeys + kWidth;
+  const auto take = [&](int64_t n) __attribute__((always_inline)) {
+    float* taken = next;
+    next += n;
+    return taken;
+  };
 
-  turn_in<S>(tile.q + first * tile.q_stride, tile.q_stride, count, dim, queries);
-  for (int64_t i = 0; i < padded * kWidth; i += S::kLanes) S::store(out + i, S::zero());
-  for (int lane = 0; lane < kWidth; lane += S::kLanes) {
-    S::store(highest + lane, S::set(-__builtin_inff()));
-    S::store(block_highest + lane, S::set(-__builtin_inff()));
-    S::store(total + lane, S::zero());
+  QueryGroup<S> state[kGroups];
+  for (int64_t g = 0; g < groups; ++g) {
+    state[g] = {take(padded * kWidth), take(padded * kWidth), take(kWidth),
+                take(kWidth),          take(kWidth),          take(kWidth)};
+    turn_in<S>(tile.q + g * kWidth * tile.q_stride, tile.q_stride,
+               smaller(tile.queries - g * kWidth, kWidth), dim, state[g].queries);
+    for (int64_t i = 0; i < padded * kWidth; i += S::kLanes) S::store(state[g].out + i, S::zero());
+    for (int lane = 0; lane < kWidth; lane += S::kLanes) {
+      S::store(state[g].highest + lane, S::set(-__builtin_inff()));
+      S::store(state[g].block_highest + lane, S::set(-__builtin_inff()));
+      S::store(state[g].total + lane, S::zero());
+    }
   }
   const int64_t blocks = (dim + Shape::kColumns - 1) / Shape::kColumns;
   const int64_t columns = (dim + blocks - 1) / blocks;
 
   for (int64_t key = 0; key < tile.keys; key += kAttentionKeys) {
     const int64_t keys = smaller(tile.keys - key, kAttentionKeys);
-    if (tile.bias != nullptr) {
-      // reversed[x] = bias[last key - first - x]: lanes (queries) then run upwards.
-      const float* last = tile.bias + (key + keys - 1 - first);
-      const int64_t used = keys - 1 + count;
-      for (int64_t x = 0; x < used; ++x) reversed[x] = last[-x];
-      for (int64_t x = used; x < keys - 1 + kWidth; ++x) reversed[x] = 0.0f;
-    }
-    for (int64_t j = 0; j < keys; j += Shape::kKeys) {
-      // Meanwhile fetch what comes next: this block's V, and K one group of rows ahead.
-      for (int64_t t = key + j; t < smaller(key + j + Shape::kKeys, tile.keys); ++t) {
-        prefetch(tile.v + t * tile.v_stride, dim);
-        const int64_t ahead = smaller(t + 2 * Shape::kKeys, tile.keys - 1);
-        prefetch(tile.k + ahead * tile.k_stride, dim);
-      }
-      scores_of<S, Shape::kKeys>(tile.k + (key + j) * tile.k_stride, tile.k_stride,
-                                 smaller(keys - j, Shape::kKeys), queries, dim, tile.scale,
-                                 tile.bias != nullptr ? reversed + (keys - 1 - j) : nullptr,
-                                 scores + j * kWidth, block_highest);
-    }
-    softmax_block<S>(scores, keys, block_highest, highest, total, correction);
     gather_rows<S>(tile.v + key * tile.v_stride, tile.v_stride, keys, dim, values);
-    for (int64_t d = 0; d < dim; d += columns) {
-      outputs_of<S, Shape::kColumns>(values + d, dim, smaller(dim - d, columns), scores, keys,
-                                     correction, out + d * kWidth);
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t first = g * kWidth;
+      const QueryGroup<S>& group = state[g];
+      if (tile.bias != nullptr) {
+        // reversed[x] = bias[last key - first - x]: lanes (queries) then run upwards.
+        const float* last = tile.bias + (key + keys - 1 - first);
+        const int64_t used = keys - 1 + smaller(tile.queries - first, kWidth);
+        for (int64_t x = 0; x < used; ++x) reversed[x] = last[-x];
+        for (int64_t x = used; x < keys - 1 + kWidth; ++x) reversed[x] = 0.0f;
+      }
+      for (int64_t j = 0; j < keys; j += Shape::kKeys) {
+        const int64_t rows = smaller(keys - j, Shape::kKeys);
+        // Meanwhile fetch the next block: K by one group, V by the other, or both by the only one.
+        if (g < 2) {
+          for (int64_t t = key + j; t < key + j + rows; ++t) {
+            const int64_t ahead = smaller(t + kAttentionKeys, tile.keys - 1);
+            if (g == 0) prefetch(tile.k + ahead * tile.k_stride, dim);
+            if (g == groups - 1 || g == 1) prefetch(tile.v + ahead * tile.v_stride, dim);
+          }
+        }
+        scores_of<S, Shape::kKeys>(tile.k + (key + j) * tile.k_stride, tile.k_stride, rows,
+                                   group.queries, dim, tile.scale,
+                                   tile.bias != nullptr ? reversed + (keys - 1 - j) : nullptr,
+                                   scores + j * kWidth, group.block_highest);
+      }
+      softmax_block<S>(scores, keys, group.block_highest, group.highest, group.total,
+                       group.correction);
+      for (int64_t d = 0; d < dim; d += columns) {
+        outputs_of<S, Shape::kColumns>(values + d, dim, smaller(dim - d, columns), scores, keys,
+                                       group.correction, group.out + d * kWidth);
+      }
     }
   }
-  turn_out<S>(out, total, count, dim, tile.out + first * tile.out_stride, tile.out_stride);
+  for (int64_t g = 0; g < groups; ++g) {
+    turn_out<S>(state[g].out, state[g].total, smaller(tile.queries - g * kWidth, kWidth), dim,
+                tile.out + g * kWidth * tile.out_stride, tile.out_stride);
+  }
 }
 
 // out[d] = out[d] * correction + sum over keys of weights[j] v_j[d], for kVectors vectors of d.
@@ -363,10 +398,7 @@ void attention(const AttentionTile& tile) {
     for (int64_t i = 0; i < tile.queries; ++i) attend_one<S>(tile, i);
     return;
   }
-  constexpr int64_t kWidth = AttentionShapeOf<S>::kWidth;
-  for (int64_t i = 0; i < tile.queries; i += kWidth) {
-    attend<S>(tile, i, smaller(tile.queries - i, kWidth));
-  }
+  attend<S>(tile);
 }
 
 }  // namespace

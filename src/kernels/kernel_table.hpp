@@ -68,10 +68,10 @@ struct AttentionTile {
   float* scratch;  // attention_scratch(head_dim) floats, 64-byte aligned
 };
 
-inline constexpr int64_t kAttentionQueries = 32;
+inline constexpr int64_t kAttentionQueries = 128;
 inline constexpr int64_t kAttentionKeys = 128;  // keys of one streaming block
 constexpr int64_t attention_scratch(int64_t head_dim) {
-  return kAttentionQueries * kAttentionKeys + kAttentionKeys + kAttentionQueries +
+  return 33 * kAttentionKeys + 5 * kAttentionQueries +
          (kAttentionKeys + 2 * kAttentionQueries) * ((head_dim + 15) / 16 * 16);
 }
 

@@ -76,8 +76,14 @@ double siglip_logit(std::span<const float> image, std::span<const float> text, f
   double dot = 0;
   for (size_t i = 0; i < image.size(); ++i) dot += static_cast<double>(image[i]) * text[i];
   const double lengths = norm(image) * norm(text);
-  const double cosine = lengths > 0 ? dot / lengths : 0.0;
-  return cosine * std::exp(static_cast<double>(logit_scale)) + logit_bias;
+  const double cosine = lengths == 0 ? 0.0 : dot / lengths;
+  const double logit = cosine * std::exp(static_cast<double>(logit_scale)) + logit_bias;
+  if (!std::isfinite(logit)) {
+    throw Error(ErrorCode::corrupt_file,
+                "the model's weights give a logit that is not finite (vision or text tower); the "
+                "checkpoint is damaged: fetch or convert it again");
+  }
+  return logit;
 }
 
 }  // namespace pali

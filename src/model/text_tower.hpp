@@ -28,7 +28,8 @@ class TextTower {
   std::unique_ptr<Impl> impl_;
 };
 
-// cos(image, text) * exp(logit_scale) + logit_bias. Ref: SiglipModel.forward.
+// cos(image, text) * exp(logit_scale) + logit_bias. Ref: SiglipModel.forward. A logit that is not
+// finite throws Error(corrupt_file): weights made it.
 double siglip_logit(std::span<const float> image, std::span<const float> text, float logit_scale,
                     float logit_bias);
 

@@ -1,12 +1,24 @@
 // The language model against plain double loops, and what must hold between ways of running it.
 #include <gtest/gtest.h>
 
-#include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <new>
 
 #include "unit/model/oracle.hpp"
 #include "unit/model/tiny.hpp"
+
+// This program counts what operator new hands out: a decoder's step must ask for nothing.
+namespace {
+std::atomic<int64_t> allocations{0};
+}
+void* operator new(size_t size) {
+  ++allocations;
+  if (void* p = std::malloc(size == 0 ? 1 : size)) return p;
+  throw std::bad_alloc();
+}
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete(void* p, size_t) noexcept { std::free(p); }
 
 namespace pali::test {
 namespace {
@@ -163,6 +175,24 @@ TEST(Decoder, TracesTheStagesOfTheFirstRequestOnly) {
   model.language->start(run.context, views, {1, 2});
   EXPECT_EQ(names, (std::vector<std::string>{"encoder.input", "encoder.block.0", "encoder.block.1",
                                              "encoder.memory"}));
+}
+
+TEST(Decoder, StepsAllocateNothingAfterTheFirst) {
+  const Model model = tiny_model(t5_json(), 29);
+  TestContext run(2);
+  const Tensor prefix = random_matrix(5, model.language->width(), 1);
+  const std::vector<ConstMat> views{prefix.view()};
+  auto decoder = model.language->start(run.context, views, {12, 3});
+  const std::vector<int32_t> spread{0, 0, 0}, swap{2, 0, 1}, ids{4, 5, 6};
+  std::vector<ScoredToken> best(6);
+  decoder->reorder(spread);
+  int64_t before = 0;
+  for (int t = 0; t < 12; ++t) {
+    if (t == 1) before = allocations;
+    decoder->reorder(swap);
+    decoder->head().top_k(run.context, decoder->step(run.context, ids), 2, best);
+  }
+  EXPECT_EQ(allocations - before, 0);
 }
 
 TEST(Decoder, RefusesACacheWithoutEnd) {

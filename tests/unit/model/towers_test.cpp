@@ -57,6 +57,9 @@ TEST(TwoTowers, LogitIsTheScaledCosine) {
   const std::vector<float> a{3, 4}, b{4, 3}, zero{0, 0};
   EXPECT_NEAR(siglip_logit(a, b, 1.5f, -2.0f), 24.0 / 25 * std::exp(1.5) - 2, 1e-12);
   EXPECT_NEAR(siglip_logit(a, zero, 1.5f, -2.0f), -2.0, 1e-12);
+  const std::vector<float> broken{3, std::nanf("")};
+  EXPECT_EQ(caught([&] { siglip_logit(a, broken, 1.5f, -2.0f); }).code, ErrorCode::corrupt_file);
+  EXPECT_EQ(caught([&] { siglip_logit(a, b, 1e9f, -2.0f); }).code, ErrorCode::corrupt_file);
 }
 
 Tensor matrix(int64_t rows, std::vector<float> values) {

@@ -37,6 +37,14 @@ class Usage(Case):
         self.usage("batch", "in.jsonl", "--resume", says="not in this version")
         self.usage("batch", "in.jsonl", "--shard", "0/2", says="not in this version")
 
+    def test_options_before_the_verb(self):
+        self.usage("--verison", says="--verison before the verb")
+        self.usage("-m", "model", "caption", PHOTO, says="-m before the verb")
+
+    def test_help_as_a_verb(self):
+        self.assertEqual(self.ok("help").out, self.ok("--help").out)
+        self.assertEqual(self.ok("help", "vqa").out, self.ok("vqa", "--help").out)
+
     def test_values_that_make_no_sense(self):
         for option, value in [
                 ("--temp", "nan"), ("--temp", "-1"), ("--temp", "inf"), ("--temp", "warm"),

@@ -103,6 +103,10 @@ std::vector<std::string> normalise(int argc, const char* const* argv) {
     std::replace(argument.begin(), end, '_', '-');
   }
   std::erase(arguments, "--");
+  if (!arguments.empty() && arguments[0] == "help") {
+    arguments.erase(arguments.begin());
+    arguments.push_back("--help");
+  }
   return arguments;
 }
 
@@ -118,10 +122,14 @@ void take_words(CLI::App& app) {
 }
 
 void check_verb(const CLI::App& app, const std::vector<std::string>& arguments) {
-  if (arguments.empty() || arguments[0].starts_with("-")) return;
+  if (arguments.empty()) return;
+  const std::string& word = arguments[0];
+  if (word.starts_with("-")) {
+    if (word == "-h" || word == "--help" || word == "--version") return;
+    throw UsageError("option " + word + " before the verb");
+  }
   std::vector<std::string> verbs;
   for (const CLI::App* verb : app.get_subcommands({})) verbs.push_back(verb->get_name());
-  const std::string& word = arguments[0];
   if (std::find(verbs.begin(), verbs.end(), word) != verbs.end()) return;
   if (word == "segment") throw UsageError("'segment' is not in this version");
   const std::string meant = nearest(word, verbs);

@@ -15,8 +15,9 @@ class UsageError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Dashes for underscores in the names of long options: --max_tokens=8 becomes --max-tokens=8. What
-// stands after "--" is marked as words, which take_words() lets every verb's positionals read.
+// `pali help VERB` becomes `pali VERB --help`. Dashes for underscores in the names of long options:
+// --max_tokens=8 becomes --max-tokens=8. What stands after "--" is marked as words, which
+// take_words() lets every verb's positionals read.
 std::vector<std::string> normalise(int argc, const char* const* argv);
 void take_words(CLI::App& app);
 

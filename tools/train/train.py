@@ -2,8 +2,12 @@
 
   --stage siglip   sigmoid contrastive loss between pictures and texts (paper's stage 0), with an auxiliary
                    loss that names what each patch shows (heads that are dropped afterwards)
+  --stage vision   the patch naming loss alone, on the patches of things and some others: fast
+  --stage language the encoder-decoder alone learns the tasks on symbolic pictures: what each patch shows,
+                   from a table, stands for the visual token (the tables are dropped afterwards)
   --stage mixture  captions, questions, words and boxes through the whole model (stage 1), with the
-                   contrastive loss kept at a small weight; --freeze-vision as in the paper
+                   contrastive loss kept at a small weight; --freeze-vision as in the paper (in either of the
+                   two the ViT's pooling head still learns where the contrastive loss has a weight)
 
 Learning rate: warm-up, then a cosine to the deadline by the wall clock. A checkpoint every few minutes,
 written beside and renamed; started again it goes on from the last one. Losses go to losses.csv.
@@ -85,6 +89,25 @@ def patch_labels(descriptions):
     return torch.from_numpy(labels).flatten(1), torch.from_numpy(letters).flatten(1, 2)
 
 
+def patch_places(descriptions, labels):
+    """Where each patch is (x, y) and the box of the thing that it shows: ymin, xmin, ymax, xmax, all -1..1."""
+    at = (torch.arange(GRID) + 0.5) / GRID
+    out = torch.zeros(len(descriptions), GRID * GRID, 6)
+    out[..., 0], out[..., 1] = at.repeat(GRID), at.repeat_interleave(GRID)
+    for n, scene in enumerate(descriptions):
+        for index, *box in scene["objects"]:
+            out[n, labels[n] == index + 1, 2:] = torch.tensor(box)
+        if scene["word"]:
+            out[n, labels[n] == len(catalog.things()) + 1, 2:] = torch.tensor(scene["word_box"])
+    return out * 2 - 1
+
+
+def placing(read, places, labels):
+    """How far places and boxes that are read from tokens are off."""
+    off = (read.float() - places).square()
+    return off[..., :2].mean() + off[..., 2:][labels > 0].mean()
+
+
 def contrastive_text(scene, rng):
     text = prompts.caption(scene)
     return scene["word"] if scene["word"] and not scene["objects"] else text
@@ -142,9 +165,10 @@ class Batches(threading.Thread):
         labels, letters = patch_labels(descriptions)
         texts = [contrastive_text(s, self.rng) for s in descriptions]
         same = torch.tensor([[a == b for b in texts] for a in texts])
-        batch = {"pixels": torch.from_numpy(pixels), "labels": labels, "letters": letters, "same": same,
+        places = patch_places(descriptions, labels)
+        batch = {"places": places, "pixels": torch.from_numpy(pixels), "labels": labels, "letters": letters, "same": same,
                  "texts": torch.tensor([self.tokenizer.siglip(t) for t in texts])}
-        if self.args.stage == "mixture":
+        if self.args.stage in ("mixture", "language"):
             asked = ask(descriptions, self.tokenizer, self.rng, self.args.shares)
             order = [t for t in asked if asked[t][0]]
             batch["images"] = torch.tensor([n for t in order for n in asked[t][0]])
@@ -162,30 +186,125 @@ def contrast(net, pooled, texts, same):
     return -F.logsigmoid(sign * logits).sum() / len(texts)
 
 
+def symbols(aux, labels, letters):
+    """Symbolic visual tokens: what a patch shows, which letters, and where it is."""
+    return aux["symbol"](labels) + letters.to(aux["spell"].weight.dtype) @ aux["spell"].weight + aux["place"].weight
+
+
+@torch.no_grad()
+def start_symbols(net, aux, tokenizer):
+    """The symbol of a thing starts as the embedding of its name: and the decoder
+    starts with identities in its cross-attention, so that what it looks at is what it tends to say."""
+    table = net.language_model.shared.weight
+    aux["symbol"].weight[1:] = name_table(net, tokenizer)
+    for index, letter in enumerate(LETTERS):
+        aux["spell"].weight[index] = table[tokenizer.spell(letter)[1]]
+    for block in net.language_model.encoder.block:  # the names pass the encoder nearly as they are
+        block.layer[0].SelfAttention.o.weight.mul_(0.1)
+        block.layer[1].DenseReluDense.wo.weight.mul_(0.1)
+    for block in net.language_model.decoder.block:
+        attention = block.layer[1].EncDecAttention  # as wide inside as outside
+        attention.v.weight.copy_(torch.eye(*attention.v.weight.shape))
+        attention.o.weight.copy_(0.5 * torch.eye(*attention.o.weight.shape))
+
+
+def name_table(net, tokenizer):
+    """The embedding of each thing's name (the mean of its pieces), then of 'word'."""
+    table = net.language_model.shared.weight
+    return torch.stack([table[list(tokenizer.encode(text)[:-1])].mean(0)
+                        for text in [name for _, name, _ in catalog.things()] + ["word"]])
+
+
+def fit_projector(net, tokenizer, shards, rng, count=1536, steps=300):
+    """Turns the projector so that the visual token of a thing points at the embedding of its name.
+
+    The encoder-decoder then sees words that it knows: what is left to learn is where to look.
+    """
+    tokens, wanted, where = [], [], []
+    with torch.no_grad():
+        names = F.normalize(name_table(net, tokenizer).float(), dim=-1)
+        names = torch.cat([F.normalize(torch.randn(1, names.shape[1]), dim=-1), names])  # first: nothing
+        for _ in range(count // 64):
+            pixels, descriptions = shards.sample(rng, 64, 0.0)
+            labels, _ = patch_labels(descriptions)
+            seen = net.see(torch.from_numpy(pixels)).last_hidden_state.float()
+            keep = (labels > 0) | (torch.rand(labels.shape) < 0.2)
+            tokens.append(seen[keep])
+            wanted.append(labels[keep])
+            where.append(patch_places(descriptions, labels)[keep])
+    tokens, wanted, where = torch.cat(tokens), torch.cat(wanted), torch.cat(where)
+    reader = nn.Linear(names.shape[1], 6)  # places must come through the projector too
+    optimiser = torch.optim.Adam([*net.projector.parameters(), *reader.parameters()], lr=5e-3)
+    for step in range(steps):
+        some = torch.randint(len(tokens), (2048,))
+        projected = net.projector(tokens[some])
+        loss = F.cross_entropy(projected @ names.T * 2.0, wanted[some]) + 0.02 * projected.square().sum(-1).mean()
+        loss = loss + 3 * placing(reader(projected), where[some], wanted[some])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    with torch.no_grad():
+        right = (net.projector(tokens) @ names.T).argmax(-1) == wanted
+        off = placing(reader(net.projector(tokens)), where, wanted)
+        print(f"projector: places off by {float(off):.3f}, {float(right[wanted > 0].float().mean()):.3f} of the patches with something point at its name, "
+              f"deviation {float(net.projector(tokens).std()):.2f}", flush=True)
+
+
+def answering(net, batch, args, visual):
+    """The losses of the tasks, given the projected visual tokens of each image."""
+    out = {}
+    memory, mask = net.read(visual[batch["images"]], batch["prompts"], (batch["prompts"] != PAD).long())
+    start = 0
+    for task, count, labels in batch["tasks"]:
+        part = slice(start, start + count)
+        start += count
+        shifted = F.pad(labels[:, :-1].clamp(min=0), (1, 0), value=PAD)
+        hidden = net.language_model.decoder(input_ids=shifted, encoder_hidden_states=memory[part],
+                                            encoder_attention_mask=mask[part]).last_hidden_state
+        hidden = hidden * net.language_model.config.d_model ** -0.5
+        logits = F.linear(hidden, net.language_model.shared.weight).float()
+        out[task] = (F.cross_entropy(logits.flatten(0, 1), labels.flatten()), args.weights[task])
+    return out
+
+
+def naming(aux, tokens, labels, letters, places, args):
+    """What each patch shows, which letters, where it is and the thing's box, from the ViT's tokens."""
+    missed = F.binary_cross_entropy_with_logits(aux["letter"](tokens).float(), letters, reduction="sum")
+    return {"patch": (F.cross_entropy(aux["what"](tokens).float().flatten(0, 1), labels.flatten()), args.patch),
+            "letter": (missed / letters.sum().clamp(min=1), args.patch * args.letter),
+            "where": (placing(aux["where"](tokens), places, labels), args.patch)}
+
+
+def some_patches(net, batch, keep):
+    """ViT tokens of the patches that show something and of others up to `keep`, with their labels."""
+    x = (batch["pixels"].permute(0, 3, 1, 2).float() / 127.5 - 1).to(net.projector.weight.dtype)
+    tower = net.vision_tower
+    order = (torch.rand(batch["labels"].shape) + (batch["labels"] > 0)).topk(keep, dim=1).indices
+    row = torch.arange(len(order))[:, None]
+    tokens = tower.post_layernorm(tower.encoder(inputs_embeds=tower.embeddings(x)[row, order]).last_hidden_state)
+    return tokens, batch["labels"][row, order], batch["letters"][row, order], batch["places"][row, order]
+
+
 def losses(net, aux, batch, args):
     """Named losses of one batch, each with its weight."""
-    context = torch.no_grad() if args.freeze_vision else torch.enable_grad()
-    with context:
-        seen = net.see(batch["pixels"])
-    tokens = seen.last_hidden_state
-    out = {"contrast": (contrast(net, seen.pooler_output, batch["texts"], batch["same"]), args.contrast)}
+    if args.stage == "vision":
+        return naming(aux, *some_patches(net, batch, args.keep), args)
+    if args.stage == "language":
+        return answering(net, batch, args, symbols(aux, batch["labels"], batch["letters"]))
+    with torch.no_grad() if args.freeze_vision else torch.enable_grad():
+        tokens = net.see(batch["pixels"]).last_hidden_state
+    out = {}
+    if args.contrast > 0:
+        out["contrast"] = (contrast(net, net.vision_tower.head(tokens), batch["texts"], batch["same"]), args.contrast)
     if args.patch > 0:
-        out["patch"] = (F.cross_entropy(aux["what"](tokens).float().flatten(0, 1), batch["labels"].flatten()), args.patch)
-        letters = F.binary_cross_entropy_with_logits(aux["letter"](tokens).float(), batch["letters"], reduction="sum")
-        out["letter"] = (letters / batch["letters"].sum().clamp(min=1), args.patch * 0.3)
+        out.update(naming(aux, tokens, batch["labels"], batch["letters"], batch["places"], args))
     if args.stage == "mixture":
-        visual = net.projector(tokens)[batch["images"]]
-        memory, mask = net.read(visual, batch["prompts"], (batch["prompts"] != PAD).long())
-        start = 0
-        for task, count, labels in batch["tasks"]:
-            part = slice(start, start + count)
-            start += count
-            shifted = F.pad(labels[:, :-1].clamp(min=0), (1, 0), value=PAD)
-            hidden = net.language_model.decoder(input_ids=shifted, encoder_hidden_states=memory[part],
-                                                encoder_attention_mask=mask[part]).last_hidden_state
-            hidden = hidden * net.language_model.config.d_model ** -0.5
-            logits = F.linear(hidden, net.language_model.shared.weight).float()
-            out[task] = (F.cross_entropy(logits.flatten(0, 1), labels.flatten()), args.weights[task])
+        visual = net.projector(tokens)
+        out.update(answering(net, batch, args, visual))
+        if args.align_now > 0:
+            with torch.no_grad():
+                target = symbols(aux, batch["labels"], batch["letters"]).float()
+            out["align"] = (F.mse_loss(visual.float(), target) / target.var(), args.align_now)
     return out
 
 
@@ -249,11 +368,12 @@ def deadline_of(text):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", choices=["siglip", "mixture"], required=True)
+    parser.add_argument("--stage", choices=["siglip", "vision", "language", "mixture"], required=True)
     parser.add_argument("--data", type=Path, required=True, help="folder of render.py's shards")
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="folder of this stage: checkpoints, losses.csv, export")
     parser.add_argument("--init", type=Path, help="checkpoint of the stage before")
+    parser.add_argument("--init-language", type=Path, help="checkpoint of --stage language")
     parser.add_argument("--deadline", required=True, help="HH:MM in UTC or +minutes")
     parser.add_argument("--steps", type=int, default=10**9, help="stop after so many steps (reproducible runs)")
     parser.add_argument("--batch", type=int, default=64)
@@ -262,6 +382,9 @@ def main():
     parser.add_argument("--decay", type=float, default=0.02)
     parser.add_argument("--contrast", type=float, default=0.1, help="weight of the sigmoid loss")
     parser.add_argument("--patch", type=float, default=0.3, help="weight of the patch naming loss, 0: none")
+    parser.add_argument("--letter", type=float, default=0.3, help="weight of letters within it")
+    parser.add_argument("--keep", type=int, default=36, help="patches an image in --stage vision")
+    parser.add_argument("--align", type=float, default=0.0, help="weight at the start of drawing visual tokens to the symbolic ones, fading out in half of the time")
     parser.add_argument("--single", type=float, default=0.0, help="share of one-thing scenes added at the start, fading out in a third of the time")
     parser.add_argument("--shares", type=json.loads, default={"caption": 0.8, "vqa": 0.8, "ocr": 0.8, "detect": 0.4})
     parser.add_argument("--weights", type=json.loads, default={"caption": 1.0, "vqa": 0.5, "ocr": 0.5, "detect": 0.7})
@@ -278,16 +401,31 @@ def main():
     net = pali.Pali3(pali.MINI)
     width = pali.MINI["vision_config"]["hidden_size"]
     aux = nn.ModuleDict({"what": nn.Linear(width, len(catalog.things()) + 2), "letter": nn.Linear(width, len(LETTERS))})
+    aux["where"] = nn.Linear(width, 6)
     nn.init.constant_(aux["letter"].bias, -5.0)
+    inner = pali.MINI["text_config"]["d_model"]
+    aux["symbol"] = nn.Embedding(len(catalog.things()) + 2, inner)
+    aux["spell"], aux["place"] = nn.Embedding(len(LETTERS), inner), nn.Embedding(GRID * GRID, inner)
+    for table in ("symbol", "spell", "place"):
+        nn.init.normal_(aux[table].weight, std=0.3)
     print(pali.sizes(net), flush=True)
     both = nn.ModuleDict({"net": net, "aux": aux})
     if args.freeze_vision:
         net.vision_tower.requires_grad_(False)
+        net.vision_tower.head.requires_grad_(args.contrast > 0)
 
     saved, step, begun = args.work / "checkpoint.pt", 0, time.time()
     state = torch.load(saved if saved.exists() else args.init) if saved.exists() or args.init else None
     if state:
-        both.load_state_dict(state["weights"])
+        both.load_state_dict(state["weights"], strict=False)  # a stage before may lack tables of this one
+    if args.init_language and not saved.exists():
+        part = ("net.language_model.", "aux.symbol.", "aux.spell.", "aux.place.")
+        weights = torch.load(args.init_language)["weights"]
+        both.load_state_dict({k: v for k, v in weights.items() if k.startswith(part)}, strict=False)
+        start_symbols(net, aux, tokenizer)
+        fit_projector(net, tokenizer, Shards(args.data), np.random.default_rng(args.seed))
+    if args.stage == "language" and not saved.exists():
+        start_symbols(net, aux, tokenizer)
     # bf16 weights do the work, f32 masters learn.
     names, live, masters = [], [], []
     for name, p in both.named_parameters():
@@ -333,6 +471,7 @@ def main():
         for group in optimiser.param_groups:
             group["lr"] = rate
         batches.single = args.single * max(0.0, 1 - 3 * part)
+        args.align_now = args.align * max(0.0, 1 - 2 * part)
         batch = batches.queue.get()
         if isinstance(batch, BaseException):
             raise batch

@@ -16,7 +16,7 @@ from transformers import (SiglipTextConfig, SiglipTextModel, SiglipVisionConfig,
 from transformers.modeling_outputs import BaseModelOutput
 
 import prompts
-from tokenizer import EOS, PAD, Tokenizer
+from tokenizer import PAD, Tokenizer
 
 # transformers 5.23 ties T5's head always and scales its input by d_model**-0.5 ("scale_decoder_outputs")
 # unless a config says "tie_word_embeddings": false. So this model is tied and scaled, as PaLI's T5 1.0 form.

@@ -1,0 +1,149 @@
+"""Batches of scenes for train.py: pixels, what each patch shows, and what is asked about them."""
+
+import json
+import queue
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import catalog
+import prompts
+from tokenizer import PAD
+
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+GRID = 8
+
+
+class Shards:
+    """The scenes rendered so far; new shards are taken in as they appear."""
+
+    def __init__(self, folder):
+        self.folder, self.pixels, self.lines, self.next_look = Path(folder), [], [], 0.0
+
+    def look(self):
+        if time.time() < self.next_look:
+            return
+        self.next_look = time.time() + 20
+        for path in sorted(self.folder.glob("*.npy"))[len(self.pixels):]:
+            self.pixels.append(np.load(path, mmap_mode="r"))
+            self.lines.append([json.loads(x) for x in path.with_suffix(".jsonl").read_text().splitlines()])
+
+    def sample(self, rng, count, single):
+        """count scenes; `single`: share that is taken from scenes with one thing only."""
+        self.look()
+        if not self.pixels:
+            raise SystemExit(f"no shards in {self.folder}: run render.py first")
+        pixels, descriptions = [], []
+        while len(pixels) < count:
+            s = int(rng.integers(len(self.pixels)))
+            i = int(rng.integers(len(self.lines[s])))
+            scene = self.lines[s][i]
+            if len(pixels) < single * count and (len(scene["objects"]) != 1 or scene["word"]):
+                continue
+            pixels.append(self.pixels[s][i])
+            descriptions.append(scene)
+        return np.stack(pixels), descriptions
+
+
+def patch_labels(descriptions):
+    """What each patch shows: 0 nothing, 1 + thing, or the word; and which letters have their centre in it."""
+    word = len(catalog.things()) + 1
+    labels = np.zeros((len(descriptions), GRID, GRID), np.int64)
+    letters = np.zeros((len(descriptions), GRID, GRID, len(LETTERS)), np.float32)
+    at = (np.arange(GRID) + 0.5) / GRID
+    for n, scene in enumerate(descriptions):
+        for index, *b in sorted(scene["objects"], key=lambda o: -(o[3] - o[1]) * (o[4] - o[2])):
+            labels[n][np.ix_((at > b[0]) & (at < b[2]), (at > b[1]) & (at < b[3]))] = index + 1
+        if scene["word"]:
+            b = scene["word_box"]
+            y = min(GRID - 1, int((b[0] + b[2]) / 2 * GRID))
+            labels[n, y, (at > b[1]) & (at < b[3])] = word
+            for x, letter in scene["letters"]:
+                if letter in LETTERS:
+                    letters[n, y, min(GRID - 1, int(x * GRID)), LETTERS.index(letter)] = 1
+    return torch.from_numpy(labels).flatten(1), torch.from_numpy(letters).flatten(1, 2)
+
+
+def patch_places(descriptions, labels):
+    """Where each patch is (x, y) and the box of the thing that it shows: ymin, xmin, ymax, xmax, all -1..1."""
+    at = (torch.arange(GRID) + 0.5) / GRID
+    out = torch.zeros(len(descriptions), GRID * GRID, 6)
+    out[..., 0], out[..., 1] = at.repeat(GRID), at.repeat_interleave(GRID)
+    for n, scene in enumerate(descriptions):
+        for index, *box in scene["objects"]:
+            out[n, labels[n] == index + 1, 2:] = torch.tensor(box)
+        if scene["word"]:
+            out[n, labels[n] == len(catalog.things()) + 1, 2:] = torch.tensor(scene["word_box"])
+    return out * 2 - 1
+
+
+def contrastive_text(scene, rng):
+    text = prompts.caption(scene)
+    return scene["word"] if scene["word"] and not scene["objects"] else text
+
+
+def rows(ids, value):
+    width = max(len(r) for r in ids)
+    return torch.tensor([list(r) + [value] * (width - len(r)) for r in ids])
+
+
+def ask(descriptions, tokenizer, rng, share):
+    """Prompts and answers about the images: {task: (image numbers, prompts, answers)}."""
+    out = {task: ([], [], []) for task in ("caption", "vqa", "ocr", "detect")}
+
+    def add(task, n, prompt, answer):
+        for part, value in zip(out[task], (n, tokenizer.encode(prompt), answer)):
+            part.append(value)
+
+    for n, scene in enumerate(descriptions):
+        if rng.random() < share["caption"]:
+            add("caption", n, prompts.prompt("caption"), tokenizer.encode(prompts.caption(scene)))
+        if rng.random() < share["vqa"]:
+            kind = prompts.QUESTION_TYPES[int(rng.choice(6, p=(0.3, 0.12, 0.1, 0.2, 0.18, 0.1)))]
+            if kind == "written" and scene["word"] is None and rng.random() < 0.8:
+                kind = "what"
+            found = prompts.questions(scene, rng, kind)
+            if found:
+                encode = tokenizer.spell if kind == "written" and scene["word"] else tokenizer.encode
+                add("vqa", n, prompts.prompt("vqa", question=found[0]), encode(found[1]))
+        if scene["word"] and rng.random() < share["ocr"]:
+            add("ocr", n, prompts.prompt("ocr"), tokenizer.spell(scene["word"]))
+        if scene["objects"] and rng.random() < share["detect"]:
+            names, answer = prompts.detection(scene, rng)
+            add("detect", n, prompts.prompt("detect", objects=names), tokenizer.encode(answer))
+    return out
+
+
+class Batches(threading.Thread):
+    """Prepares batches beside the training."""
+
+    def __init__(self, args, tokenizer, seed):
+        super().__init__(daemon=True)
+        self.args, self.tokenizer, self.rng = args, tokenizer, np.random.default_rng(seed)
+        self.shards, self.queue, self.single = Shards(args.data), queue.Queue(4), 0.0
+
+    def run(self):
+        try:
+            while True:
+                self.queue.put(self.make())
+        except BaseException as error:  # handed to the training, which stops
+            self.queue.put(error)
+
+    def make(self):
+        pixels, descriptions = self.shards.sample(self.rng, self.args.batch, self.single)
+        labels, letters = patch_labels(descriptions)
+        texts = [contrastive_text(s, self.rng) for s in descriptions]
+        same = torch.tensor([[a == b for b in texts] for a in texts])
+        places = patch_places(descriptions, labels)
+        batch = {"places": places, "pixels": torch.from_numpy(pixels), "labels": labels, "letters": letters, "same": same,
+                 "texts": torch.tensor([self.tokenizer.siglip(t) for t in texts])}
+        if self.args.stage == "mixture":
+            asked = ask(descriptions, self.tokenizer, self.rng, self.args.shares)
+            order = [t for t in asked if asked[t][0]]
+            batch["images"] = torch.tensor([n for t in order for n in asked[t][0]])
+            batch["prompts"] = rows([p for t in order for p in asked[t][1]], PAD)
+            batch["tasks"] = [(t, len(asked[t][0]), rows(asked[t][2], -100)) for t in order]
+        return batch

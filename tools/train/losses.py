@@ -1,0 +1,72 @@
+"""The losses of train.py's stages, from a batch of batches.py."""
+
+import torch
+import torch.nn.functional as F
+
+from tokenizer import PAD
+
+
+def placing(read, places, labels):
+    """How far places and boxes that are read from tokens are off."""
+    off = (read.float() - places).square()
+    return off[..., :2].mean() + off[..., 2:][labels > 0].mean()
+
+
+def contrast(net, pooled, texts, same):
+    """SigLIP's sigmoid loss; pictures whose texts are equal are all positives."""
+    zi = F.normalize(pooled.float(), dim=-1)
+    zt = F.normalize(net.text_tower(input_ids=texts).pooler_output.float(), dim=-1)
+    logits = zi @ zt.T * net.logit_scale.float().exp() + net.logit_bias.float()
+    sign = same.float() * 2 - 1
+    return -F.logsigmoid(sign * logits).sum() / len(texts)
+
+
+def answering(net, batch, args, visual):
+    """The losses of the tasks, given the projected visual tokens of each image."""
+    out = {}
+    memory, mask = net.read(visual[batch["images"]], batch["prompts"], (batch["prompts"] != PAD).long())
+    start = 0
+    for task, count, labels in batch["tasks"]:
+        part = slice(start, start + count)
+        start += count
+        shifted = F.pad(labels[:, :-1].clamp(min=0), (1, 0), value=PAD)
+        hidden = net.language_model.decoder(input_ids=shifted, encoder_hidden_states=memory[part],
+                                            encoder_attention_mask=mask[part]).last_hidden_state
+        hidden = hidden * net.language_model.config.d_model ** -0.5
+        logits = F.linear(hidden, net.language_model.shared.weight).float()
+        out[task] = (F.cross_entropy(logits.flatten(0, 1), labels.flatten()), args.weights[task])
+    return out
+
+
+def naming(aux, tokens, labels, letters, places, args):
+    """What each patch shows, which letters, where it is and the thing's box, from the ViT's tokens."""
+    missed = F.binary_cross_entropy_with_logits(aux["letter"](tokens).float(), letters, reduction="sum")
+    return {"patch": (F.cross_entropy(aux["what"](tokens).float().flatten(0, 1), labels.flatten()), args.patch),
+            "letter": (missed / letters.sum().clamp(min=1), args.patch * args.letter),
+            "where": (placing(aux["where"](tokens), places, labels), args.patch)}
+
+
+def some_patches(net, batch, keep):
+    """ViT tokens of the patches that show something and of others up to `keep`, with their labels."""
+    x = (batch["pixels"].permute(0, 3, 1, 2).float() / 127.5 - 1).to(net.projector.weight.dtype)
+    tower = net.vision_tower
+    order = (torch.rand(batch["labels"].shape) + (batch["labels"] > 0)).topk(keep, dim=1).indices
+    row = torch.arange(len(order))[:, None]
+    tokens = tower.post_layernorm(tower.encoder(inputs_embeds=tower.embeddings(x)[row, order]).last_hidden_state)
+    return tokens, batch["labels"][row, order], batch["letters"][row, order], batch["places"][row, order]
+
+
+def losses(net, aux, batch, args):
+    """Named losses of one batch, each with its weight."""
+    if args.stage == "vision":
+        return naming(aux, *some_patches(net, batch, args.keep), args)
+    with torch.no_grad() if args.freeze_vision else torch.enable_grad():
+        tokens = net.see(batch["pixels"]).last_hidden_state
+    out = {}
+    if args.contrast > 0:
+        out["contrast"] = (contrast(net, net.vision_tower.head(tokens), batch["texts"], batch["same"]), args.contrast)
+    if args.patch > 0:
+        out.update(naming(aux, tokens, batch["labels"], batch["letters"], batch["places"], args))
+    if args.stage == "mixture":
+        out.update(answering(net, batch, args, net.projector(tokens)))
+    return out

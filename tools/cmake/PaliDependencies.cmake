@@ -1,6 +1,10 @@
 # The packages the engine stands on; Debian's own serve (apt names in README.md).
 find_package(Threads REQUIRED)
-find_package(Eigen3 3.4 REQUIRED NO_MODULE)
+# No version in the call: 5.0 follows 3.4, and Eigen's own file then refuses the older number.
+find_package(Eigen3 REQUIRED NO_MODULE)
+if(Eigen3_VERSION VERSION_LESS 3.4)
+  message(FATAL_ERROR "Eigen ${Eigen3_VERSION} found, 3.4 or later needed")
+endif()
 find_package(nlohmann_json 3.11 REQUIRED)
 
 find_path(SENTENCEPIECE_INCLUDE_DIR sentencepiece_processor.h REQUIRED)

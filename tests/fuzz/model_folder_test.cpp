@@ -1,6 +1,7 @@
 // Bits flipped and files cut short, at fixed places, in every file of a model.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <string>
 

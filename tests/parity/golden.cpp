@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <limits>
@@ -35,9 +36,7 @@ std::string without_prefix(const std::string& stage) {
 
 std::filesystem::path data_dir() { return PALI_TEST_DATA; }
 std::filesystem::path model_dir(const std::string& name) { return data_dir() / "models" / name; }
-std::filesystem::path image_file(const std::string& name) {
-  return data_dir() / "images" / std::filesystem::u8path(name);
-}
+std::filesystem::path image_file(const std::string& name) { return data_dir() / "images" / name; }
 
 Golden Golden::of_model(const std::string& name) {
   Json json = read_json_file(model_dir(name) / "golden.json");

@@ -2,6 +2,7 @@
 // SentencePiece, transformers and Pillow.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 

@@ -1,6 +1,7 @@
 // What the T5 and the PaLI-3 tests share: a language model's run from its encoder's input on.
 #pragma once
 
+#include <algorithm>
 #include <span>
 #include <string>
 #include <vector>

@@ -1,5 +1,6 @@
 #include "bench_model.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import catalog
-from batches import patch_labels, patch_places
+from batches import LETTERS, patch_labels, patch_places
 from losses import placing
 
 
@@ -64,17 +64,28 @@ def fit_projector(net, tokenizer, shards, rng, count=1536, steps=300):
 
 
 @torch.no_grad()
-def resemble(net, before, shards, rng, count=1536):
-    """Another ViT before a trained encoder-decoder: its projector, by least squares, gives what `before` gave."""
-    seen, wanted = [], []
+def resemble(net, before, tokenizer, shards, rng, count=2048, place=3.0, letter=6.0):
+    """Another ViT before a trained encoder-decoder: its projector, by least squares, gives what `before`
+    gave; and where things are, along the directions that `before` uses least; and letters, each along the
+    embedding of its piece."""
+    seen, wanted, where = [], [], []
+    table = net.language_model.shared.weight
+    pieces = F.normalize(torch.stack([table[tokenizer.spell(x)[1]] for x in LETTERS]), dim=-1)
     for _ in range(count // 64):
-        pixels = torch.from_numpy(shards.sample(rng, 64, 0.0)[0])
-        tokens = net.see(pixels).last_hidden_state.flatten(0, 1)
-        seen.append(F.pad(tokens, (0, 1), value=1.0))
-        wanted.append(before.projector(before.see(pixels).last_hidden_state).flatten(0, 1))
-    seen, wanted = torch.cat(seen), torch.cat(wanted)
+        pixels, descriptions = shards.sample(rng, 64, 0.0)
+        pixels, (labels, letters) = torch.from_numpy(pixels), patch_labels(descriptions)
+        places = patch_places(descriptions, labels)
+        places[..., 2:] *= (labels > 0)[..., None]
+        where.append(places.flatten(0, 1))
+        seen.append(F.pad(net.see(pixels).last_hidden_state.flatten(0, 1), (0, 1), value=1.0))
+        tokens = before.projector(before.see(pixels).last_hidden_state) + letters @ (letter * pieces)
+        wanted.append(tokens.flatten(0, 1))
+    seen, wanted, where = torch.cat(seen), torch.cat(wanted), torch.cat(where)
+    least = torch.linalg.eigh(torch.cov(wanted.T)).eigenvectors[:, :where.shape[1]]  # ascending
+    wanted += where @ (place * least.T)
     solved = torch.linalg.lstsq(seen, wanted).solution
     net.projector.weight.copy_(solved[:-1].T)
     net.projector.bias.copy_(solved[-1])
-    print(f"projector: {1 - float((seen @ solved - wanted).var() / wanted.var()):.3f} of the visual tokens explained",
-          flush=True)
+    left = (seen @ solved - wanted) @ least
+    print(f"projector: {1 - float((seen @ solved - wanted).var() / wanted.var()):.3f} of the visual tokens explained, "
+          f"{1 - float(left.var() / (place * where).var()):.3f} of the places", flush=True)

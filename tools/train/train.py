@@ -98,7 +98,7 @@ def main():
         if args.keep_language:
             before = pali.Pali3(pali.MINI)
             before.load_state_dict({k[4:]: v for k, v in weights.items() if k.startswith("net.")}, strict=False)
-            resemble(net, before, shards, rng)
+            resemble(net, before, tokenizer, shards, rng)
         else:
             start_language(net)
             fit_projector(net, tokenizer, shards, rng)

@@ -1,6 +1,7 @@
 // Converting, composing, inspecting; storage types at load.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 
 #include "fixtures.hpp"

@@ -1,6 +1,8 @@
 // Greedy search and sampling over several requests at once.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "table_decoder.hpp"
 
 namespace pali {

@@ -2,6 +2,7 @@
 // crash, a hang or memory beyond a bound. Run under AddressSanitizer by the sanitizer build.
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <random>
 
 #include "image/image.hpp"

@@ -1,5 +1,6 @@
 #include "image/encode.hpp"
 
+#include <algorithm>
 #include <filesystem>
 
 #include "samples.hpp"

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "image/image.hpp"
 #include "samples.hpp"
 

@@ -1,4 +1,6 @@
 // Streaming attention of a tile of queries, every tier against softmax in f64.
+#include <algorithm>
+
 #include "base/tensor.hpp"
 #include "kernel_testing.hpp"
 

@@ -1,4 +1,6 @@
 // Packed panels and micro-kernels of both products, every tier against f64.
+#include <algorithm>
+
 #include "base/tensor.hpp"
 #include "kernel_testing.hpp"
 

@@ -17,7 +17,8 @@ std::atomic<int64_t> allocations{0};
   if (void* p = std::malloc(size == 0 ? 1 : size)) return p;
   throw std::bad_alloc();
 }
-// Every form is replaced: AddressSanitizer brings those that are not, and then new and delete do not match.
+// Every form is replaced: AddressSanitizer brings those that are not, and then new and delete do
+// not match.
 [[gnu::noinline]] void* operator new(size_t size, const std::nothrow_t&) noexcept {
   ++allocations;
   return std::malloc(size == 0 ? 1 : size);

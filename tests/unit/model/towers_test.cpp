@@ -1,6 +1,7 @@
 // SigLIP's towers against plain double loops, and the resizing of positions.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "unit/model/oracle.hpp"

@@ -1,6 +1,7 @@
 // Tokenizer models that lie: pali::Error or a tokenizer that works, and not a word on stderr.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 
 #include "support/expect_error.hpp"

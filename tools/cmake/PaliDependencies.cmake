@@ -16,6 +16,13 @@ endif()
 add_library(pali_sentencepiece INTERFACE)
 target_include_directories(pali_sentencepiece SYSTEM INTERFACE ${SENTENCEPIECE_INCLUDE_DIR})
 target_link_libraries(pali_sentencepiece INTERFACE ${SENTENCEPIECE_LIBRARY})
+# From 0.2.1 on its status is Abseil's, whose destructor is inline in whoever includes the header.
+file(STRINGS ${SENTENCEPIECE_INCLUDE_DIR}/sentencepiece_processor.h SENTENCEPIECE_USES_ABSEIL
+     REGEX "#include <absl/" LIMIT_COUNT 1)
+if(SENTENCEPIECE_USES_ABSEIL)
+  find_package(absl REQUIRED)
+  target_link_libraries(pali_sentencepiece INTERFACE absl::status)
+endif()
 
 find_path(STB_INCLUDE_DIR stb_image.h PATH_SUFFIXES stb REQUIRED)
 add_library(pali_stb INTERFACE)

@@ -133,7 +133,10 @@ void OneDnnLinear::run(const Context& context, ConstMat x, Mat y, const Epilogue
   if (bf16) {
     context.pool.parallel_for(x.rows, rows_per_grain(in()), [&](int64_t begin, int64_t end, int) {
       for (int64_t m = begin; m < end; ++m) {
-        context.kernels.to_bf16(x.row(m), in(), narrow.as<uint16_t>() + m * x_stride);
+        uint16_t* row = narrow.as<uint16_t>() + m * x_stride;
+        context.kernels.to_bf16(x.row(m), in(), row);
+        // oneDNN 3 reads the pair that an odd width ends in, and a NaN there spoils the sum.
+        std::fill(row + in(), row + x_stride, uint16_t{0});
       }
     });
   }

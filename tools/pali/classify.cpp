@@ -69,7 +69,7 @@ void run(Arguments& arguments) {
 void add_classify(CLI::App& app) {
   const auto arguments = std::make_shared<Arguments>();
   CLI::App& verb = *app.add_subcommand("classify", "Which of given labels fits an image");
-  verb.add_option("IMAGE LABEL...", arguments->positional, "An image file, then the labels")
+  verb.add_option("IMAGE_LABEL...", arguments->positional, "An image file, then the labels")
       ->type_name("");
   verb.add_option("--template", arguments->wrap, "What stands around a label: \"a photo of {}\"")
       ->type_name("TEXT")

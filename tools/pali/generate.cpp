@@ -163,7 +163,7 @@ void add_generate(CLI::App& app) {
   {
     const auto arguments = std::make_shared<Arguments>();
     CLI::App& verb = add_verb(app, Task::vqa, "vqa", "Answer a question about an image", arguments);
-    verb.add_option("IMAGE QUESTION", arguments->positional, "An image file, and a question")
+    verb.add_option("IMAGE_QUESTION", arguments->positional, "An image file, and a question")
         ->type_name("");
     add_shared(verb, *arguments, /*with_stream=*/true);
     verb.footer("Example:\n  pali vqa photo.jpg \"How many cats are there?\"");
@@ -173,7 +173,7 @@ void add_generate(CLI::App& app) {
   {
     const auto arguments = std::make_shared<Arguments>();
     CLI::App& verb = add_verb(app, Task::detect, "detect", "Find objects in an image", arguments);
-    verb.add_option("IMAGE OBJECTS", arguments->positional,
+    verb.add_option("IMAGE_OBJECTS", arguments->positional,
                     "An image file, and what to find: \"cat ; dog\"")
         ->type_name("");
     verb.add_option("--draw", arguments->draw, "Draw the boxes into a PNG file")

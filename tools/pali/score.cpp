@@ -66,7 +66,7 @@ void run(Arguments& arguments) {
 void add_score(CLI::App& app) {
   const auto arguments = std::make_shared<Arguments>();
   CLI::App& verb = *app.add_subcommand("score", "Log-probability of given texts");
-  verb.add_option("[IMAGE] TEXT...", arguments->positional, "An image file, then the texts")
+  verb.add_option("[IMAGE]_TEXT...", arguments->positional, "An image file, then the texts")
       ->type_name("");
   verb.add_option("-p,--prompt", arguments->prompt, "The prompt, without any template")
       ->type_name("PROMPT");

@@ -73,9 +73,15 @@ class HelpFormatter : public CLI::Formatter {
     std::string usage = "Usage: " + (name.empty() ? app->get_name() : name);
     if (app->get_parent() == nullptr) return usage + " VERB [ARGUMENTS] [OPTIONS]\n";
     for (const CLI::Option* option : app->get_options()) {
-      if (option->get_positional()) usage += " " + option->get_name(/*positional=*/true);
+      if (option->get_positional()) usage += " " + make_option_name(option, true);
     }
     return usage + " [OPTIONS]\n";
+  }
+  // CLI11 takes no blank in a name: IMAGE_QUESTION stands for two arguments.
+  std::string make_option_name(const CLI::Option* option, bool positional) const override {
+    std::string name = option->get_name(positional);
+    if (positional) std::replace(name.begin(), name.end(), '_', ' ');
+    return name;
   }
   std::string make_option_opts(const CLI::Option* option) const override {
     return option->get_positional() ? "" : CLI::Formatter::make_option_opts(option);

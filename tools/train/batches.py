@@ -90,6 +90,16 @@ def rows(ids, value):
     return torch.tensor([list(r) + [value] * (width - len(r)) for r in ids])
 
 
+def token_weights(answer, tokenizer):
+    """Weights of an answer's tokens: of a coordinate's three digits the first says most, the last is mostly noise."""
+    out, place = [], 0
+    for token in answer:
+        digit = token in tokenizer.digits
+        out.append((3.0, 1.0, 0.1)[min(place, 2)] if digit else 1.0)
+        place = place + 1 if digit else 0
+    return out
+
+
 def ask(descriptions, tokenizer, rng, share):
     """Prompts and answers about the images: {task: (image numbers, prompts, answers)}."""
     out = {task: ([], [], []) for task in ("caption", "vqa", "ocr", "detect")}
@@ -145,5 +155,6 @@ class Batches(threading.Thread):
             order = [t for t in asked if asked[t][0]]
             batch["images"] = torch.tensor([n for t in order for n in asked[t][0]])
             batch["prompts"] = rows([p for t in order for p in asked[t][1]], PAD)
-            batch["tasks"] = [(t, len(asked[t][0]), rows(asked[t][2], -100)) for t in order]
+            batch["tasks"] = [(t, rows(asked[t][2], -100), rows([token_weights(a, self.tokenizer) for a in asked[t][2]], 0.0))
+                              for t in order]
         return batch

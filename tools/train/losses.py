@@ -26,15 +26,16 @@ def answering(net, batch, args, visual):
     out = {}
     memory, mask = net.read(visual[batch["images"]], batch["prompts"], (batch["prompts"] != PAD).long())
     start = 0
-    for task, count, labels in batch["tasks"]:
-        part = slice(start, start + count)
-        start += count
+    for task, labels, weights in batch["tasks"]:
+        part = slice(start, start + len(labels))
+        start += len(labels)
         shifted = F.pad(labels[:, :-1].clamp(min=0), (1, 0), value=PAD)
         hidden = net.language_model.decoder(input_ids=shifted, encoder_hidden_states=memory[part],
                                             encoder_attention_mask=mask[part]).last_hidden_state
         hidden = hidden * net.language_model.config.d_model ** -0.5
         logits = F.linear(hidden, net.language_model.shared.weight).float()
-        out[task] = (F.cross_entropy(logits.flatten(0, 1), labels.flatten()), args.weights[task])
+        each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+        out[task] = ((each * weights.flatten()).sum() / weights.sum(), args.weights[task])
     return out
 
 

@@ -116,9 +116,11 @@ def detection(scene, rng, absent=(0.6, 0.25, 0.15)):
 
 
 def boxes(scene, asked):
-    """The target text of a detection: the things asked for that are there, in the order asked."""
+    """The target text of a detection: the things asked for that are there, in the order asked.
+
+    Three digits always: the first of them is then the coarse place, for the model and for its loss."""
     found = {o[0]: o[1:] for o in scene["objects"]}
-    parts = [" ".join(str(min(999, max(0, round(v * 999)))) for v in found[i]) + " " + name(i)
+    parts = [" ".join(f"{min(999, max(0, round(v * 999))):03}" for v in found[i]) + " " + name(i)
              for i in asked if i in found]
     return SEPARATOR.join(parts) or NOTHING
 

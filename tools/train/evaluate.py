@@ -5,7 +5,8 @@ training never uses. Writes, into --scenes, the pictures, tasks.jsonl (what `pal
 expected.jsonl, and answers-NAME.jsonl of each engine; prints a table in Markdown.
 
   evaluate.py --model models/pali-mini --scenes /tmp/scenes                      torch
-  evaluate.py --model models/pali-mini --scenes /tmp/scenes --engine build/pali  the C++ engine, and its agreement with torch
+  evaluate.py --model models/pali-mini --scenes /tmp/scenes --engine build/pali  the C++ engine as it comes and in f32,
+                                                                                    and its agreement with torch
 """
 
 import argparse
@@ -204,14 +205,17 @@ def main():
     parser.add_argument("--scenes", type=Path, required=True, help="folder of the test scenes, made where missing")
     parser.add_argument("--count", type=int, default=500, help="scenes a task")
     parser.add_argument("--engine", type=Path, help="the pali binary; without it: torch")
-    parser.add_argument("--options", default="", help="further options for pali, e.g. '--dtype f32'")
+    parser.add_argument("--options", default="", help="further options for pali, e.g. '--isa avx2'")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     args = parser.parse_args()
     make(args.scenes, args.count)
     if args.engine:
-        by_engine(args.engine, args.model, args.scenes, args.scenes / "answers-engine.jsonl", args.options.split())
+        for name, options in (("engine", []), ("engine-f32", ["--dtype", "f32"])):
+            by_engine(args.engine, args.model, args.scenes, args.scenes / f"answers-{name}.jsonl",
+                      options + args.options.split())
         table(args.scenes, "engine", "C++ engine")
         if (args.scenes / "answers-torch.jsonl").exists():
+            agreement(args.scenes, "torch", "engine-f32")
             agreement(args.scenes, "torch", "engine")
     else:
         by_torch(args.model, args.scenes, args.scenes / "answers-torch.jsonl", args.threads)

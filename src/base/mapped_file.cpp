@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <new>
+#include <string_view>
 #include <utility>
 
 #include "pali/error.hpp"
@@ -23,7 +24,27 @@ struct Descriptor {
   }
 };
 
+// Names out of JSON may hold what no name of a file can: the system would stop reading there.
+void refuse_nul(const std::filesystem::path& path) {
+  if (path.native().find('\0') == std::string::npos) return;
+  throw Error(ErrorCode::invalid_argument, "a file name with a NUL character in it (" +
+                                               std::string(path.c_str()) + "...); leave it out");
+}
+
+// What a clone holds in place of large files where Git LFS is not installed.
+void refuse_lfs_pointer(std::span<const std::byte> bytes, const std::filesystem::path& path) {
+  constexpr std::string_view kStart = "version https://git-lfs.github.com/spec/";
+  if (bytes.size() < kStart.size() || bytes.size() > 1024 ||
+      std::memcmp(bytes.data(), kStart.data(), kStart.size()) != 0) {
+    return;
+  }
+  throw Error(ErrorCode::corrupt_file, "a Git LFS pointer instead of the file itself (" +
+                                           path.string() +
+                                           "); fetch the file: git lfs install, git lfs pull");
+}
+
 Descriptor open_regular(const std::filesystem::path& path, size_t& size) {
+  refuse_nul(path);
   Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
   if (file.fd < 0) {
     const bool missing = errno == ENOENT || errno == ENOTDIR;
@@ -74,6 +95,7 @@ MappedFile MappedFile::open(const std::filesystem::path& path, bool use_mmap) {
       result.data_ = static_cast<const std::byte*>(address);
       result.size_ = size;
       result.mapped_ = true;
+      refuse_lfs_pointer(result.bytes(), path);
       return result;
     }
   }
@@ -87,6 +109,7 @@ MappedFile MappedFile::open(const std::filesystem::path& path, bool use_mmap) {
   result.data_ = memory;
   result.size_ = size;
   read_fully(file.fd, memory, size, path);
+  refuse_lfs_pointer(result.bytes(), path);
   return result;
 }
 
@@ -123,6 +146,7 @@ std::vector<std::byte> read_file(const std::filesystem::path& path, int64_t max_
   }
   std::vector<std::byte> content(size);
   read_fully(file.fd, content.data(), size, path);
+  refuse_lfs_pointer(content, path);
   return content;
 }
 

@@ -24,11 +24,25 @@ namespace {
 
 }  // namespace
 
-OutputFile::OutputFile(std::filesystem::path path) : path_(std::move(path)) {
+std::filesystem::path OutputFile::place_of(const std::filesystem::path& path) {
+  std::error_code error;
+  if (!std::filesystem::is_symlink(path, error)) return path;
+  const std::filesystem::path target = std::filesystem::canonical(path, error);
+  return error ? path : target;
+}
+
+OutputFile::OutputFile(std::filesystem::path path) : path_(place_of(path)) {
   std::error_code ignored;
   if (path_.filename().empty() || std::filesystem::is_directory(path_, ignored)) {
     throw Error(ErrorCode::invalid_argument, "a folder where a file is to be written (" +
                                                  path_.string() + "); name a file in it");
+  }
+  struct stat old = {};
+  const bool replaces = ::stat(path_.c_str(), &old) == 0;
+  if (replaces && !S_ISREG(old.st_mode)) {
+    // A rename would put a file in the place of /dev/null or of a named pipe.
+    throw Error(ErrorCode::invalid_argument, "a device or a pipe where a file is to be written (" +
+                                                 path_.string() + "); name a file");
   }
   // Two writers of the same path, in two processes or in one, must not meet in one temporary: the
   // name is tried until it is new. 0666: the umask decides, as for any file a program makes.
@@ -38,6 +52,7 @@ OutputFile::OutputFile(std::filesystem::path path) : path_(std::move(path)) {
     fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd_ < 0 && (errno != EEXIST || attempt == 1000)) fail("cannot write", path_, errno);
   }
+  if (replaces) ::fchmod(fd_, old.st_mode & 0777);  // who could not read the old one, cannot this
 }
 
 OutputFile::~OutputFile() {

@@ -10,7 +10,11 @@ namespace pali {
 
 class OutputFile {
  public:
-  // Opens a temporary file in the folder of `path`. Throws Error(invalid_argument).
+  // Where `path` leads: links are followed, and what they point to is replaced, not they.
+  static std::filesystem::path place_of(const std::filesystem::path& path);
+
+  // Opens a temporary file in the folder of place_of(path). Throws Error(invalid_argument), also
+  // where a device or a pipe stands there.
   explicit OutputFile(std::filesystem::path path);
   ~OutputFile();  // removes the temporary where commit() was not reached
   OutputFile(const OutputFile&) = delete;

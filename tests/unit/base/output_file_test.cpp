@@ -83,6 +83,29 @@ TEST(OutputFile, PermissionsAreAsTheUmaskSays) {
   EXPECT_EQ(info.st_mode & 0777, 0640u);
 }
 
+TEST(OutputFile, LinksAreFollowed) {
+  const TempFolder folder;
+  folder.write("target", "old");
+  ::chmod((folder / "target").c_str(), 0600);
+  std::filesystem::create_symlink("target", folder / "link");
+  OutputFile file(folder / "link");
+  file.write("new");
+  file.commit();
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "link"));
+  EXPECT_EQ(slurp(folder / "target"), "new");
+  struct stat info = {};
+  ASSERT_EQ(::stat((folder / "target").c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0600u);
+}
+
+TEST(OutputFile, PipesAndDevicesKeepTheirPlaces) {
+  const TempFolder folder;
+  ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0600), 0);
+  expect_error(ErrorCode::invalid_argument, {"pipe"}, [&] { OutputFile file(folder / "pipe"); });
+  EXPECT_TRUE(std::filesystem::is_fifo(folder / "pipe"));
+  EXPECT_EQ(files_in(folder), 1);
+}
+
 TEST(OutputFile, NoFolderNoFile) {
   const TempFolder folder;
   folder.write("file", "x");

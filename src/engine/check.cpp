@@ -7,15 +7,12 @@
 namespace pali {
 namespace {
 
-// A prompt is read whole by the encoder: past this it is a mistake, not a question.
-constexpr size_t kMaxPromptTokens = 16384;
-
 void check_images(const EngineState& engine, const Request& request, size_t image_count) {
   const Model& model = engine.model;
   if (!model.language) {
     throw Error(ErrorCode::unsupported, "this model has no language model to write text with (" +
                                             engine.info.path +
-                                            "); use classify or embed, or another model");
+                                            "); use another model, or embed with this one");
   }
   if (image_count > 0 && !(model.vision && model.projector)) {
     throw Error(ErrorCode::invalid_argument,

@@ -143,6 +143,11 @@ std::vector<Score> score_texts(const EngineState& engine, ConstMat prefix,
   int64_t longest = 1;
   for (const std::string& text : texts) {
     Score score{text, engine.tokenizer().encode(text), {}, 0};
+    if (score.tokens.size() >= kMaxPromptTokens) {
+      throw Error(ErrorCode::invalid_argument,
+                  "text of " + std::to_string(score.tokens.size()) + " tokens, at most " +
+                      std::to_string(kMaxPromptTokens - 1) + " expected (score); shorten it");
+    }
     if (options.end_token) score.tokens.push_back(language.end_token());
     longest = std::max<int64_t>(longest, static_cast<int64_t>(score.tokens.size()));
     targets.push_back(score.tokens);

@@ -45,6 +45,10 @@ class Stopwatch {
   Clock::time_point start_ = Clock::now();
 };
 
+// A prompt is read whole by the encoder, and a text to score takes a step a token: past this it is
+// a mistake, not a question.
+inline constexpr size_t kMaxPromptTokens = 16384;
+
 // check.cpp: the second door. A checked request has its task's defaults filled in, and its prompt
 // rendered and tokenized (end token included).
 struct CheckedRequest {

@@ -65,9 +65,11 @@ void fail_truncated(std::string_view format, const Reading& reading) {
 }
 
 void fail_unsupported(std::string_view what, const Reading& reading) {
+  // The name stands in the sentence as it is; a shell may want it quoted.
+  const std::string input = reading.name == "stdin" ? "-" : "IMAGE";
   throw Error(ErrorCode::unsupported, std::string(what) + " is not supported (" + reading.name +
-                                          "); convert it, for instance: magick '" + reading.name +
-                                          "' picture.png");
+                                          "); convert it to PNG first: magick " + input +
+                                          " picture.png");
 }
 
 void check_size(int64_t width, int64_t height, const Reading& reading) {

@@ -17,6 +17,43 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kMaxConfigBytes = 16 << 20;
 
+// A name of the hub, "owner/name", that is no path here.
+std::string advice_on_missing(const fs::path& path) {
+  const std::string name = path.string();
+  const size_t slash = name.find('/');
+  const bool hub = slash != std::string::npos && slash > 0 && slash + 1 < name.size() &&
+                   name.find('/', slash + 1) == std::string::npos && name[0] != '.' &&
+                   !path.has_extension();
+  std::string advice = "check the path of the model";
+  if (hub) {
+    advice +=
+        ", or download it first: hf download " + name + " --local-dir " + path.filename().string();
+  }
+  return advice;
+}
+
+// One file out of a model folder, or a format of another program.
+void refuse_other_files(const fs::path& path) {
+  std::array<char, 4> head{};
+  std::ifstream(path, std::ios::binary).read(head.data(), head.size());
+  const std::string_view bytes(head.data(), head.size());
+  const std::string name = path.filename().string(), extension = path.extension().string();
+  const std::string where = " (" + path.string() + "); ";
+  if (bytes == "GGUF") {
+    throw Error(ErrorCode::unsupported,
+                "GGUF files are not read" + where + "use the model's Hugging Face folder");
+  }
+  if (extension == ".bin" || extension == ".pt" || extension == ".pth") {
+    throw Error(ErrorCode::unsupported,
+                "PyTorch's pickle files are not read" + where +
+                    "give the folder that holds it, and pali says how to convert it");
+  }
+  if (extension == ".json" || extension == ".model") {
+    throw Error(ErrorCode::invalid_argument,
+                "one file of a model" + where + "give the folder that holds it and the others");
+  }
+}
+
 // The first bytes of what people give instead of a model.
 bool looks_like_an_image(const fs::path& file) {
   std::array<char, 4> head{};
@@ -209,7 +246,7 @@ Checkpoint open_checkpoint(const fs::path& path, const CheckpointOptions& option
   const fs::file_status status = fs::status(path, error);
   if (!fs::exists(status)) {
     throw Error(ErrorCode::not_found,
-                "no such file or folder (" + path.string() + "); check the path of the model");
+                "no such file or folder (" + path.string() + "); " + advice_on_missing(path));
   }
   ConfigFiles files;
   WeightStore store;
@@ -229,6 +266,7 @@ Checkpoint open_checkpoint(const fs::path& path, const CheckpointOptions& option
                   "big_vision .npz checkpoints are not read by this version (" + path.string() +
                       "); use the model's Hugging Face folder");
     }
+    refuse_other_files(path);
     store = WeightStore::open_safetensors(path, options.mmap);
     files = metadata_files(store);
   }

@@ -72,9 +72,11 @@ Family read_family(const ConfigFiles& files) {
   } else if (type == "t5" || type == "mt5" || type == "umt5") {
     read_t5(fields, type, family);
   } else {
-    const std::string found = type.empty() ? "no model_type" : "model_type " + quote(type);
+    const std::string found =
+        type.empty() ? "no model_type in the config"
+                     : "models of model_type " + quote(type) + " are not read by this version";
     throw Error(ErrorCode::unsupported,
-                found + " (" + files.where + "); this version runs " + std::string(kFamilies));
+                found + " (" + files.where + "); it runs those of " + std::string(kFamilies));
   }
   ModelConfig& config = family.config;
   config.json = files.config_text;

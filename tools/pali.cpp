@@ -52,7 +52,9 @@ int run(int argc, char** argv) {
     std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
     app.parse(std::move(arguments));
   } catch (const CLI::Success& request) {
-    return app.exit(request);  // --help, --version
+    app.exit(request);  // --help, --version
+    pali::cli::Output("-").finish();
+    return 0;
   } catch (const CLI::ParseError& error) {
     pali::cli::print_error(pali::cli::explain(app, error));
     return kUsage;

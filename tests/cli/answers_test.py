@@ -120,6 +120,7 @@ class Images(Case):
 
     def test_stdin_serves_once(self):
         self.usage("run", "-", "-", "-p", "x", says="one image only", stdin=PHOTO.read_bytes())
+        self.usage("caption", "-", "-", says="one image only", stdin=PHOTO.read_bytes())
 
     def test_stdin_that_is_empty_or_no_image(self):
         self.fails(1, "caption", "-", says="stdin")
@@ -209,6 +210,9 @@ class Score(Case):
             self.assertEqual(len(candidate["token_logprobs"]), len(candidate["tokens"]))
             self.assertAlmostEqual(candidate["logprob"], expected["logprob"], delta=2e-3)
 
+    def test_texts_have_a_limit(self):
+        self.fails(1, "score", "xq " * 20000, says="at most 16383")
+
     def test_best_first_on_stdout(self):
         out = self.ok("score", PHOTO, "-p", "x", "a cat", "b", "a dog on a mat").out.splitlines()
         values = [float(line.split("\t")[0]) for line in out]
@@ -256,6 +260,9 @@ class Score(Case):
         self.assertEqual(wrapped["labels"][0]["label"], "cat")
         self.assertEqual(wrapped["labels"][0]["logit"], plain["labels"][0]["logit"])
         self.usage("classify", PHOTO, "cat", "--template", "a photo", says="{}")
+        twice = self.ok("classify", PHOTO, "cat", "--template", "{} and {}", "--json").json()
+        plain = self.ok("classify", PHOTO, "cat and cat", "--json").json()
+        self.assertEqual(twice["labels"][0]["logit"], plain["labels"][0]["logit"])
 
 
 class Detect(Case):
@@ -279,6 +286,16 @@ class Detect(Case):
         self.ok("detect", PHOTO, "cat", "--draw", target, "-n", "4")
         self.assertTrue(target.read_bytes().startswith(b"\x89PNG\r\n"))
         self.assertEqual(self.files(), [target.name])
+
+    def test_stream_changes_nothing(self):
+        self.assertEqual(self.ok("detect", PHOTO, "cat", "-n", "4", "--stream").raw,
+                         self.ok("detect", PHOTO, "cat", "-n", "4").raw)
+
+    def test_draw_writes_files_only(self):
+        self.usage("detect", PHOTO, "cat", "--draw", "-", says="not standard output")
+        target = self.folder / "x"
+        self.usage("detect", PHOTO, "cat", "--draw", target, "-o", target, says="the same file")
+        self.assertEqual(self.files(), [])
 
     def test_draw_where_nothing_can_be_written(self):
         self.fails(1, "detect", PHOTO, "cat", "--draw", self.folder / "no" / "such.png", "-n", "2")

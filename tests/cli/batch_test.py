@@ -73,6 +73,32 @@ class Batch(Case):
         self.assertEqual(found[14]["error"]["code"], "not_found")
         self.assertEqual(found[18]["error"]["code"], "invalid_argument")
 
+    def test_fields_that_a_task_has_no_use_for(self):
+        path = self.lines({"image": str(PHOTO), "task": "caption", "prompt": "x", "max_tokens": 1})
+        self.assertIn("'prompt' is not used", self.ok("batch", path).err)
+
+    def test_tasks_of_later_versions(self):
+        path = self.lines({"image": str(PHOTO), "task": "segment"})
+        self.assertIn("not in this version", self.run_batch(1, path)[0]["error"]["message"])
+
+    def test_a_name_with_nul_is_no_other_file(self):
+        path = self.lines({"id": 1, "image": str(PHOTO) + "\0.jpg"})
+        self.assertIn("NUL", self.run_batch(1, path)[0]["error"]["message"])
+
+    def test_the_input_is_not_overwritten(self):
+        path = self.lines({"image": str(PHOTO), "max_tokens": 1})
+        link = self.folder / "link.jsonl"
+        link.symlink_to(path)
+        before = path.read_bytes()
+        for output in (path, link, self.folder / "." / path.name):
+            self.usage("batch", path, "-o", output, says="the same file")
+        self.assertEqual(path.read_bytes(), before)
+
+    def test_stream_changes_nothing(self):
+        path = self.lines(*({"id": i, "image": str(PHOTO), "max_tokens": 2} for i in range(3)))
+        whole, streamed = self.ok("batch", path).lines(), self.ok("batch", path, "--stream").lines()
+        self.assertEqual([w["text"] for w in whole], [s["text"] for s in streamed])
+
     def test_failures_are_counted_on_stderr(self):
         done = pali("batch", "-", stdin=b"{\n")
         self.assertEqual(done.status, 1)

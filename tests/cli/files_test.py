@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import harness
-from harness import Case, IMAGES, MODELS, PHOTO
+from harness import Case, IMAGES, MODELS, PHOTO, pali
 
 
 def read_npy(path):
@@ -116,6 +116,25 @@ class Convert(Case):
                 "--projector", parts / "projector.safetensors", "--resolution", "84", "-o", target)
         self.ok("caption", PHOTO, "-m", target, "-n", "2")
 
+    def test_pipes_and_devices_keep_their_places(self):
+        pipe = self.folder / "pipe"
+        os.mkfifo(pipe)  # stands for /dev/null, which a test should not bet on
+        self.fails(1, "convert", MODELS / "ul2", "-o", pipe, says="pipe")
+        self.fails(1, "detect", PHOTO, "cat", "--draw", pipe, "-n", "2", says="pipe")
+        self.assertTrue(pipe.is_fifo())
+        self.assertEqual(self.files(), ["pipe"])
+
+    def test_standard_output_is_no_place(self):
+        self.usage("convert", MODELS / "ul2", "-o", "-", says="not standard output",
+                   cwd=self.folder)
+        self.assertEqual(self.files(), [])
+
+    def test_json(self):
+        target = self.folder / "x.safetensors"
+        done = self.ok("convert", MODELS / "ul2", "-o", target, "--json").json()
+        self.assertEqual(list(done), ["output", "tensors", "bytes"])
+        self.assertEqual(done["output"], str(target))
+
     def test_failures_leave_nothing(self):
         self.fails(1, "convert", MODELS / "nowhere", "-o", self.folder / "x.safetensors")
         self.fails(1, "convert", MODELS / "ul2", "-o", self.folder / "x.safetensors", "--dtype",
@@ -183,6 +202,43 @@ class Output(Case):
         self.ok("caption", PHOTO, "-n", "2", "-o", os.devnull)
         self.assertTrue(os.path.exists(os.devnull) and not os.path.isfile(os.devnull))
 
+    def test_links_are_followed(self):
+        target, link = self.folder / "target.txt", self.folder / "link.txt"
+        target.write_text("old")
+        target.chmod(0o600)
+        link.symlink_to(target)
+        self.ok("caption", PHOTO, "-n", "2", "-o", link)
+        self.assertTrue(link.is_symlink())
+        self.assertNotEqual(target.read_text(), "old")
+        self.assertEqual(target.stat().st_mode & 0o777, 0o600)
+
+    def test_names_of_open_files(self):
+        expected = self.ok("caption", PHOTO, "-n", "2").out
+        for name in ["/dev/stdout", "/proc/self/fd/1"]:
+            if not os.path.exists(name):
+                self.skipTest("no " + name)
+            self.assertEqual(self.ok("caption", PHOTO, "-n", "2", "-o", name).out, expected)
+            with open(self.folder / "out.txt", "wb") as out:
+                subprocess.run([harness.PALI, "caption", str(PHOTO), "-n", "2", "-o", name],
+                               stdout=out, env=harness.environment("pali3"), check=True)
+            self.assertEqual((self.folder / "out.txt").read_text(), expected)
+
+    def test_help_to_a_full_disk_is_an_error(self):
+        if not os.path.exists("/dev/full"):
+            self.skipTest("no /dev/full")
+        for arguments in (["--help"], ["--version"], ["caption", "--help"]):
+            with open("/dev/full", "wb") as full:
+                done = subprocess.run([harness.PALI, *arguments], stdout=full,
+                                      stderr=subprocess.PIPE)
+            self.assertEqual(done.returncode, 1, arguments)
+
+    def test_errors_leave_no_half_line(self):
+        long = "x" * 200
+        (self.folder / long).write_bytes(b"no picture")
+        done = pali("caption", PHOTO, self.folder / long, "-n", "2")
+        self.assertEqual(done.status, 1)
+        self.assertTrue(done.out.endswith("\n") and done.out.count("\n") == 1, done.out)
+
     def test_a_full_disk_is_an_error(self):
         if not os.path.exists("/dev/full"):
             self.skipTest("no /dev/full")
@@ -239,6 +295,19 @@ class Interrupt(Case):
         process.send_signal(signal.SIGINT)
         # It waits for its next line: the two seconds of patience end it.
         self.assertEqual(process.wait(60), 130)
+        self.finish(process)
+        self.assertEqual(self.files(), [])
+
+    def test_a_terminal_that_closes(self):
+        def notice():  # nohup, where the tests run under it, would pass its own wish on
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        process = self.start("batch", "-", "-o", self.folder / "out.jsonl", stdin=subprocess.PIPE,
+                             preexec_fn=notice)
+        deadline = time.time() + 60
+        while not self.files() and time.time() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.3)
         self.finish(process)
         self.assertEqual(self.files(), [])
 

@@ -1,10 +1,19 @@
 """Bad input at the command line: one line of error or a right answer, never a crash."""
 import json
 import os
+import pathlib
 import random
+import resource
 import shutil
+import subprocess
+import sys
 
+import harness
 from harness import Case, IMAGES, MODELS, PHOTO, pali
+
+
+# Sanitizers reserve terabytes of address space.
+SANITIZED = b"__asan_init" in pathlib.Path(sys.argv[1]).read_bytes()
 
 
 class Misuse(Case):
@@ -59,7 +68,7 @@ class Misuse(Case):
         empty = self.folder / "empty.safetensors"
         empty.write_bytes(b"")
         self.fails(1, "caption", PHOTO, "-m", empty, says="empty")
-        self.fails(1, "caption", PHOTO, "-m", "", model="missing")
+        self.fails(1, "caption", PHOTO, model="missing")
         self.fails(1, "inspect", self.folder / "none", says="none")
 
     def model_copy(self):
@@ -124,6 +133,74 @@ class Misuse(Case):
             whole[:8] = size.to_bytes(8, "little")
             (model / "model.safetensors").write_bytes(whole)
             self.fails(1, "caption", PHOTO, "-m", model, says="model.safetensors")
+
+    def test_wrong_shapes_and_types(self):
+        whole = (MODELS / "pali3" / "model.safetensors").read_bytes()
+        size = int.from_bytes(whole[:8], "little")
+        for what in ["dtype", "shape", "offsets", "missing"]:
+            header = json.loads(whole[8:8 + size])
+            name = next(n for n in sorted(header) if n != "__metadata__"
+                        and len(header[n]["shape"]) == 2
+                        and header[n]["shape"][0] != header[n]["shape"][1])
+            tensor = header[name]
+            if what == "dtype":
+                tensor["dtype"] = "I32"
+            elif what == "shape":
+                tensor["shape"].reverse()
+            elif what == "offsets":
+                tensor["data_offsets"][1] += 4
+            else:
+                header["other"] = header.pop(name)
+            text = json.dumps(header).encode()
+            model = self.model_copy()
+            (model / "model.safetensors").write_bytes(
+                len(text).to_bytes(8, "little") + text + whole[8 + size:])
+            done = self.fails(1, "caption", PHOTO, "-m", model, says="model.safetensors"
+                              if what != "missing" else "")
+            self.assertIn(name, done.err, what)
+
+    def limited(self, *arguments, stdin=b""):
+        """With two gigabytes of address space beside what the program itself takes."""
+        def limit():
+            resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+        done = subprocess.run([harness.PALI, *map(str, arguments)], input=stdin,
+                              capture_output=True, env=harness.environment("pali3"), timeout=60,
+                              preexec_fn=None if SANITIZED else limit)
+        return harness.Outcome(done.returncode, done.stdout, done.stderr)
+
+    def test_a_damaged_pali_checkpoint(self):
+        file = self.folder / "model.safetensors"
+        self.ok("convert", MODELS / "pali3", "-o", file)
+        whole = file.read_bytes()
+        header = 8 + int.from_bytes(whole[:8], "little")
+        chance = random.Random(6)
+        for part in range(8):
+            file.write_bytes(whole[:len(whole) * part // 8])
+            for verb in (["caption", PHOTO, "-m"], ["inspect"]):
+                done = self.limited(*verb, file)
+                self.assertEqual(done.status, 1, part)
+                self.decent(done, part)
+        for _ in range(30):
+            at = chance.randrange(header)
+            broken = bytearray(whole)
+            broken[at] ^= 1 << chance.randrange(8)
+            file.write_bytes(broken)
+            self.decent(self.limited("caption", PHOTO, "-n", "2", "-m", file), at)
+        for size in (1 << 20, 1 << 40, (1 << 64) - 1):
+            file.write_bytes(size.to_bytes(8, "little") + whole[8:])
+            self.assertEqual(self.limited("inspect", file).status, 1, size)
+
+    def test_damaged_images(self):
+        chance = random.Random(7)
+        for name in ["rgb_37x53.png", "rgb420.jpg", "progressive.jpg", "rgb.bmp", "two_frames.gif",
+                     "rgb.ppm"]:
+            whole = (IMAGES / name).read_bytes()
+            for _ in range(5):
+                broken = bytearray(whole)
+                for _ in range(3):
+                    at = chance.randrange(min(len(whole), 200))
+                    broken[at] ^= 1 << chance.randrange(8)
+                self.decent(self.limited("caption", "-", "-n", "1", stdin=bytes(broken)), name)
 
     def test_the_wrong_tokenizer(self):
         self.decent(pali("caption", PHOTO, "-n", "2", "--tokenizer",

@@ -1,5 +1,5 @@
 """Help, versions, and command lines that cannot be understood."""
-from harness import Case, PHOTO, pali
+from harness import Case, MODELS, PHOTO, pali
 
 VERBS = ["caption", "vqa", "ocr", "detect", "run", "score", "classify", "embed", "batch",
          "convert", "inspect", "bench", "doctor"]
@@ -36,6 +36,33 @@ class Usage(Case):
         self.usage("caption", PHOTO, "--xyzzy", says="unknown option --xyzzy")
         self.usage("batch", "in.jsonl", "--resume", says="not in this version")
         self.usage("batch", "in.jsonl", "--shard", "0/2", says="not in this version")
+
+    def test_names_of_other_programs(self):
+        for given, ours in [("--temperature", "--temp"), ("--num_beams", "--beams"),
+                            ("--max-new-tokens", "--max-tokens"), ("--n-predict", "--max-tokens")]:
+            self.usage("caption", PHOTO, given, "1", says=f"did you mean {ours}?")
+        self.usage("caption", PHOTO, "--draw", "x.png", says="it belongs to 'pali detect'")
+        self.usage("vqa", PHOTO, "-p", "what?", says="it belongs to 'pali run'")
+
+    def test_empty_values(self):
+        for option in ["-m", "-o", "--tokenizer"]:
+            self.usage("caption", PHOTO, option, "", says="variable of the shell")
+        self.usage("detect", PHOTO, "cat", "--draw", "", says="--draw")
+
+    def test_the_question_before_the_image(self):
+        self.usage("vqa", "what is it?", PHOTO, says="the image stands before the question")
+        self.usage("detect", "cat", PHOTO, says="the image stands before")
+
+    def test_bench_takes_the_options_of_the_others(self):
+        config = MODELS / "ul2" / "config.json"
+        rows = self.ok("bench", "decode", "--config", config, "--runs", "1", "--tokens", "1",
+                       "--prompt_tokens", "2", "--isa", "scalar", "-t", "1", "-q", "--json").json()
+        self.assertEqual([row["name"] for row in rows], ["decode_step", "peak_rss"])
+        self.assertEqual((rows[0]["isa"], rows[0]["threads"]), ("scalar", 1))
+        self.usage("bench", "--isa", "sse9", says="none of")
+        self.usage("bench", "--dtype", "3", says="none of")
+        self.usage("bench", "matmul", says="none of model, vision")
+        self.fails(1, "bench", "--config", "nosuch", says="pali3-5b")
 
     def test_options_before_the_verb(self):
         self.usage("--verison", says="--verison before the verb")

@@ -109,13 +109,23 @@ CLI::Validator finite_number() {
   return CLI::Validator(check, "", "number");
 }
 
+CLI::Validator not_empty() {
+  const auto check = [](const std::string& text) {
+    return text.empty() ? std::string("an empty value; is a variable of the shell unset?")
+                        : std::string();
+  };
+  return CLI::Validator(check, "", "not empty");
+}
+
 void add_model_options(CLI::App& verb, ModelArguments& arguments) {
   EngineOptions& engine = arguments.engine;
   verb.add_option("-m,--model", arguments.path,
                   "Model folder or pali checkpoint; else PALI_MODEL, else the built-in model")
+      ->check(not_empty())
       ->type_name("PATH")
       ->group(kModel);
   verb.add_option("--tokenizer", arguments.tokenizer, "SentencePiece model to use")
+      ->check(not_empty())
       ->type_name("FILE")
       ->group(kModel);
   verb.add_option("--resolution", engine.resolution,
@@ -123,6 +133,12 @@ void add_model_options(CLI::App& verb, ModelArguments& arguments) {
       ->check(whole_number(1, 16384))
       ->type_name("N")
       ->group(kModel);
+  add_machine_options(verb, engine);
+  verb.add_flag("--no-mmap", arguments.no_mmap, "Read files into memory instead of mapping them")
+      ->group(kModel);
+}
+
+void add_machine_options(CLI::App& verb, EngineOptions& engine) {
   verb.add_option("-t,--threads", engine.threads, "Threads; else the physical cores")
       ->check(whole_number(1, 1024))
       ->type_name("N")
@@ -131,8 +147,6 @@ void add_model_options(CLI::App& verb, ModelArguments& arguments) {
   add_choice(verb, "--matmul", engine.matmul, kBackends, "Who multiplies matrices");
   add_dtype_option(verb, engine.dtype, "Type of the weights");
   add_choice(verb, "--compute", engine.compute, kComputes, "Type of the products");
-  verb.add_flag("--no-mmap", arguments.no_mmap, "Read files into memory instead of mapping them")
-      ->group(kModel);
 }
 
 void add_dtype_option(CLI::App& verb, WeightType& dtype, const char* help) {
@@ -160,7 +174,8 @@ void add_image_options(CLI::App& verb, ImageArguments& arguments) {
       ->group(kImages);
 }
 
-void add_generation_options(CLI::App& verb, GenerationArguments& arguments, bool with_stream) {
+void add_generation_options(CLI::App& verb, GenerationArguments& arguments,
+                            const char* stream_help) {
   GenerationOptions& options = arguments.options;
   const auto add = [&](const char* name, auto& value, const char* help) {
     return verb.add_option(name, value, help)->group(kGeneration);
@@ -192,14 +207,13 @@ void add_generation_options(CLI::App& verb, GenerationArguments& arguments, bool
       ->type_name("N");
   add("--lang", arguments.lang, "Language of the answer, where the prompt has a place for it")
       ->type_name("LANG");
-  if (with_stream) {
-    verb.add_flag("--stream", arguments.stream, "Print tokens as they come")->group(kGeneration);
-  }
+  verb.add_flag("--stream", arguments.stream, stream_help)->group(kGeneration);
 }
 
 void add_output_options(CLI::App& verb, OutputArguments& arguments, const char* what) {
   verb.add_flag("--json", arguments.json, "One JSON object a line")->group(kOutput);
   verb.add_option("-o,--output", arguments.path, "Write the answer to a file")
+      ->check(not_empty())
       ->type_name(what)
       ->group(kOutput);
   verb.add_flag("-v,--verbose", arguments.verbose, "Model and timings on stderr")->group(kOutput);

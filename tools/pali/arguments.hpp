@@ -31,8 +31,11 @@ struct GenerationArguments {
 
 void add_model_options(CLI::App& verb, ModelArguments& arguments);
 void add_image_options(CLI::App& verb, ImageArguments& arguments);
-void add_generation_options(CLI::App& verb, GenerationArguments& arguments, bool with_stream);
+void add_generation_options(CLI::App& verb, GenerationArguments& arguments,
+                            const char* stream_help = "Print tokens as they come");
 void add_output_options(CLI::App& verb, OutputArguments& arguments, const char* what = "FILE");
+// -t, --isa, --matmul, --dtype, --compute.
+void add_machine_options(CLI::App& verb, EngineOptions& engine);
 // --dtype alone, for convert.
 void add_dtype_option(CLI::App& verb, WeightType& dtype, const char* help);
 
@@ -46,5 +49,6 @@ CLI::Validator whole_number(int64_t least, int64_t most);
 CLI::Validator positive_or_zero();
 CLI::Validator probability();
 CLI::Validator finite_number();
+CLI::Validator not_empty();
 
 }  // namespace pali::cli

@@ -52,7 +52,7 @@ class Batch {
     }
     for (const std::string& field : entry.line.unknown) {
       if (!warned_.insert(field).second) continue;
-      warn(arguments_.output, "unknown field '" + field + "' (" + arguments_.input + ", line " +
+      warn(arguments_.output, "field '" + field + "' is not used (" + arguments_.input + ", line " +
                                   std::to_string(number) + "); left aside");
     }
   }
@@ -131,6 +131,9 @@ void run(Arguments& arguments) {
     throw Error(ErrorCode::invalid_argument,
                 "a folder (" + arguments.input + "); give a file of JSON Lines, or -");
   }
+  if (!from_stdin && std::filesystem::equivalent(arguments.input, arguments.output.path, ignored)) {
+    throw UsageError("the input and --output are the same file");
+  }
   std::ifstream file;
   if (!from_stdin) {
     file.open(arguments.input, std::ios::binary);
@@ -154,7 +157,7 @@ void run(Arguments& arguments) {
     if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
     batch.add(text, number);
     // Whoever writes to a pipe may wait for each answer.
-    if (from_stdin || batch.waiting() == kGroup) batch.run();
+    if (from_stdin || arguments.generation.stream || batch.waiting() == kGroup) batch.run();
     if (size > 0) progress.update(read / size);
   }
   batch.run();
@@ -179,7 +182,7 @@ void add_batch(CLI::App& app) {
   verb.add_option("--image-root", arguments->image_root,
                   "Folder of relative image paths; else the input's own")
       ->type_name("DIR");
-  add_generation_options(verb, arguments->generation, /*with_stream=*/false);
+  add_generation_options(verb, arguments->generation, "Write each answer as it comes");
   add_image_options(verb, arguments->images);
   verb.remove_option(verb.get_option("--image"));
   add_model_options(verb, arguments->model);

@@ -14,7 +14,8 @@ namespace {
 }
 
 std::string string_field(const Json& value, const std::string& name) {
-  if (!value.is_string()) refuse("not a string (field \"" + name + "\"); put it into quotes");
+  if (!value.is_string())
+    refuse("not a string (field \"" + name + "\"); give one string in quotes");
   return value.get<std::string>();
 }
 
@@ -37,6 +38,10 @@ Task parse_task(const std::string& name) {
   if (name == "ocr") return Task::ocr;
   if (name == "detect") return Task::detect;
   if (name == "run") return Task::run;
+  if (name == "segment") {
+    refuse(
+        "segment is not in this version (field \"task\"); give caption, vqa, ocr, detect or run");
+  }
   refuse("unknown task '" + name + "' (field \"task\"); give caption, vqa, ocr, detect or run");
 }
 
@@ -126,6 +131,10 @@ void read_line(const std::string& text, const BatchDefaults& defaults, BatchLine
                         : words == "objects" ? Task::detect
                         : words == "prompt"  ? Task::run
                                              : Task::caption;
+  }
+  // The templates of these have no place for words.
+  if (!words.empty() && (line.request.task == Task::caption || line.request.task == Task::ocr)) {
+    line.unknown.insert(words);
   }
   for (const std::string& path : line.paths) {
     line.request.images.push_back(

@@ -21,8 +21,12 @@ struct Arguments {
 };
 
 std::string wrapped(const std::string& wrap, const std::string& label) {
-  std::string text = wrap;
-  return text.replace(text.find("{}"), 2, label);
+  std::string text;
+  size_t from = 0;
+  for (size_t at = 0; (at = wrap.find("{}", from)) != std::string::npos; from = at + 2) {
+    text += wrap.substr(from, at - from) + label;
+  }
+  return text + wrap.substr(from);
 }
 
 void run(Arguments& arguments) {

@@ -28,6 +28,7 @@ void run(Arguments& arguments) {
                                               : "--vision without --language");
   }
   if (!parts && !arguments.projector.empty()) throw UsageError("--projector without --vision");
+  if (arguments.output.path == "-") throw UsageError("--output names a file, not standard output");
   options.source = arguments.source;
   options.vision = arguments.vision;
   options.language = arguments.language;
@@ -37,7 +38,13 @@ void run(Arguments& arguments) {
   clean_up_on_interrupt(options.output);
   const ConvertReport report = convert(options);
   warn(arguments.output, report.warnings);
-  if (!arguments.output.quiet) {
+  if (arguments.output.json) {
+    Output output("-");
+    output.write(to_line({{"output", options.output.string()},
+                          {"tensors", report.tensors},
+                          {"bytes", report.bytes}}));
+    output.finish();
+  } else if (!arguments.output.quiet) {
     std::fprintf(stderr, "pali: wrote %s: %lld tensors, %.1f MB\n", options.output.c_str(),
                  static_cast<long long>(report.tensors), static_cast<double>(report.bytes) / 1e6);
   }
@@ -51,6 +58,7 @@ void add_convert(CLI::App& app) {
   CLI::App& verb = *app.add_subcommand("convert", "Write a model as one file that runs alone");
   verb.add_option("[SRC]", arguments->source, "Model folder or pali checkpoint")->type_name("");
   verb.add_option("-o,--output", arguments->output.path, "The file to write")
+      ->check(not_empty())
       ->type_name("OUT.safetensors")
       ->required();
   verb.add_option("--vision", arguments->vision, "Compose: SigLIP folder")->type_name("PATH");
@@ -67,6 +75,7 @@ void add_convert(CLI::App& app) {
       ->check(whole_number(0, INT64_MAX))
       ->type_name("N");
   add_dtype_option(verb, options.dtype, "Type of the weights; else each keeps its own");
+  verb.add_flag("--json", arguments->output.json, "What was written, as a JSON object on stdout");
   verb.add_flag("-q,--quiet", arguments->output.quiet, "No warnings, no summary");
   verb.footer(
       "Examples:\n  pali convert t5-folder -o t5.safetensors --dtype bf16\n"

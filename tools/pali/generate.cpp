@@ -1,4 +1,6 @@
 // caption, vqa, ocr, detect and run: images and words in, text out.
+#include <algorithm>
+#include <filesystem>
 #include <memory>
 
 #include "answers.hpp"
@@ -42,6 +44,11 @@ void take_words(Arguments& arguments, const char* words) {
     throw UsageError("one argument too many ('" + given[expected] + "'); put the " + words +
                      " into quotes");
   }
+  std::error_code ignored;
+  if (!named && std::filesystem::is_regular_file(given[1], ignored) && given[0] != "-" &&
+      !std::filesystem::exists(given[0], ignored)) {
+    throw UsageError("the image stands before the " + std::string(words));
+  }
   arguments.prompt = given.back();
   given.pop_back();
 }
@@ -80,9 +87,12 @@ void answer(const Arguments& arguments, const Engine& engine, Job& job, bool sev
             Output& output) {
   job.request.images = load_images(job.paths, arguments.images.options);
   bool streamed = false;
-  if (several && !arguments.output.json) output.write(one_line(job.paths.front()) + "\t");
-  if (arguments.generation.stream) {
+  const bool text = !arguments.output.json && arguments.task != Task::detect;
+  // With the first token, or with the answer: an error leaves no half line.
+  const std::string prefix = several && text ? one_line(job.paths.front()) + "\t" : "";
+  if (arguments.generation.stream && text) {
     job.request.on_token = [&](const Token& token) {
+      if (!streamed) output.write(prefix);
       streamed = true;
       output.write(several ? one_line(token.text) : std::string(token.text));
       output.flush();
@@ -97,7 +107,7 @@ void answer(const Arguments& arguments, const Engine& engine, Job& job, bool sev
   } else if (arguments.task == Task::detect) {
     output.write(box_lines(result));
   } else {
-    if (!streamed) output.write(several ? one_line(result.text) : result.text);
+    if (!streamed) output.write(prefix + (several ? one_line(result.text) : result.text));
     output.write("\n");
   }
   output.flush();
@@ -120,6 +130,13 @@ void run(Arguments& arguments) {
   if (!arguments.draw.empty() && jobs.front().paths.empty()) {
     throw UsageError("--draw without an image");
   }
+  if (arguments.draw == "-") throw UsageError("--draw writes a file, not standard output");
+  if (!arguments.draw.empty() && arguments.draw == arguments.output.path) {
+    throw UsageError("--draw and --output name the same file");
+  }
+  size_t from_stdin = 0;
+  for (const Job& job : jobs) from_stdin += std::count(job.paths.begin(), job.paths.end(), "-");
+  if (from_stdin > 1) throw UsageError("'-' (stdin) can be one image only");
   const Engine engine = open_engine(arguments.model, arguments.output);
   Output output(arguments.output.path);
   for (Job& job : jobs) {
@@ -137,8 +154,10 @@ CLI::App& add_verb(CLI::App& app, Task task, const char* name, const char* help,
   return verb;
 }
 
-void add_shared(CLI::App& verb, Arguments& arguments, bool with_stream) {
-  add_generation_options(verb, arguments.generation, with_stream);
+void add_shared(CLI::App& verb, Arguments& arguments) {
+  add_generation_options(
+      verb, arguments.generation,
+      arguments.task == Task::detect ? "Accepted; boxes come whole" : "Print tokens as they come");
   add_image_options(verb, arguments.images);
   add_model_options(verb, arguments.model);
   add_output_options(verb, arguments.output);
@@ -149,7 +168,7 @@ void add_image_verb(CLI::App& app, Task task, const char* name, const char* help
   const auto arguments = std::make_shared<Arguments>();
   CLI::App& verb = add_verb(app, task, name, help, arguments);
   verb.add_option("IMAGE...", arguments->positional, "Image files, '-' for stdin")->type_name("");
-  add_shared(verb, *arguments, /*with_stream=*/true);
+  add_shared(verb, *arguments);
   verb.footer(footer);
 }
 
@@ -165,7 +184,7 @@ void add_generate(CLI::App& app) {
     CLI::App& verb = add_verb(app, Task::vqa, "vqa", "Answer a question about an image", arguments);
     verb.add_option("IMAGE_QUESTION", arguments->positional, "An image file, and a question")
         ->type_name("");
-    add_shared(verb, *arguments, /*with_stream=*/true);
+    add_shared(verb, *arguments);
     verb.footer("Example:\n  pali vqa photo.jpg \"How many cats are there?\"");
   }
   add_image_verb(app, Task::ocr, "ocr", "Read the text in images",
@@ -177,8 +196,9 @@ void add_generate(CLI::App& app) {
                     "An image file, and what to find: \"cat ; dog\"")
         ->type_name("");
     verb.add_option("--draw", arguments->draw, "Draw the boxes into a PNG file")
+        ->check(not_empty())
         ->type_name("OUT.png");
-    add_shared(verb, *arguments, /*with_stream=*/false);
+    add_shared(verb, *arguments);
     verb.footer(
         "Example:\n  pali detect photo.jpg \"cat ; dog\" --draw found.png\n"
         "A line a box: label<TAB>x0 y0 x1 y1, in pixels.");
@@ -191,7 +211,7 @@ void add_generate(CLI::App& app) {
         ->type_name("");
     verb.add_option("-p,--prompt", arguments->prompt, "The prompt, without any template")
         ->type_name("PROMPT");
-    add_shared(verb, *arguments, /*with_stream=*/true);
+    add_shared(verb, *arguments);
     verb.footer(
         "Examples:\n  pali run photo.jpg -p \"caption en\"\n"
         "  pali run -m t5-folder -p \"translate English to German: Good day.\"");

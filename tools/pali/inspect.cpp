@@ -85,7 +85,9 @@ void add_inspect(CLI::App& app) {
   const auto arguments = std::make_shared<Arguments>();
   CLI::App& verb = *app.add_subcommand("inspect", "Show what a model holds, without running it");
   verb.add_option("[PATH]", arguments->path, "Model folder or pali checkpoint")->type_name("");
-  verb.add_option("-m,--model", arguments->model.path, "The same")->type_name("PATH");
+  verb.add_option("-m,--model", arguments->model.path, "The same")
+      ->check(not_empty())
+      ->type_name("PATH");
   verb.add_flag("--tensors", arguments->tensors, "A line a tensor: name, dtype, shape, bytes");
   add_output_options(verb, arguments->output);
   verb.footer("Examples:\n  pali inspect\n  pali inspect t5-folder --tensors");

@@ -9,6 +9,8 @@
 #include <string>
 #include <thread>
 
+#include "base/output_file.hpp"
+
 namespace pali::cli {
 namespace {
 
@@ -57,6 +59,9 @@ void watch_interrupts() {
   sigemptyset(&signals);
   sigaddset(&signals, SIGINT);
   sigaddset(&signals, SIGTERM);
+  struct sigaction hangup = {};
+  const bool nohup = ::sigaction(SIGHUP, nullptr, &hangup) == 0 && hangup.sa_handler == SIG_IGN;
+  if (!nohup) sigaddset(&signals, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::thread(wait_for_signals, signals).detach();
 }
@@ -66,7 +71,7 @@ bool interrupted() { return watch().stop.stop_requested(); }
 
 void clean_up_on_interrupt(const std::filesystem::path& path) {
   const std::lock_guard lock(watch().mutex);
-  watch().unfinished = path;
+  watch().unfinished = OutputFile::place_of(path);
 }
 
 }  // namespace pali::cli

@@ -6,8 +6,8 @@
 
 namespace pali::cli {
 
-// Call once, before any other thread is started. SIGINT and SIGTERM ask `token()` to stop; should
-// that take more than two seconds, or a second signal come, the program ends at once.
+// Call once, before any other thread is started. SIGINT, SIGTERM and SIGHUP ask `token()` to stop;
+// should that take more than two seconds, or a second signal come, the program ends at once.
 void watch_interrupts();
 std::stop_token stop_token();
 bool interrupted();

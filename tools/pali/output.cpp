@@ -31,6 +31,18 @@ Output::Output(const std::string& path)
     return;
   }
   std::error_code ignored;
+  const auto in_place = [&] {
+    device_.reset(std::fopen(path.c_str(), "wb"));
+    if (!device_) cannot_write(path);
+    stream_ = device_.get();
+  };
+  // /dev/stdout, /proc/self/fd/3: names of what is open already.
+  for (const char* open_already : {"/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/"}) {
+    if (path.starts_with(open_already)) {
+      in_place();
+      return;
+    }
+  }
   const std::filesystem::file_status status = std::filesystem::status(path, ignored);
   if (std::filesystem::is_directory(status)) {
     throw Error(ErrorCode::invalid_argument,
@@ -38,9 +50,7 @@ Output::Output(const std::string& path)
   }
   if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
     // /dev/null, a named pipe: nothing that a new file may take the place of.
-    device_.reset(std::fopen(path.c_str(), "wb"));
-    if (!device_) cannot_write(path);
-    stream_ = device_.get();
+    in_place();
     return;
   }
   clean_up_on_interrupt(path);
@@ -56,7 +66,8 @@ void Output::write(std::string_view text) {
 }
 
 void Output::flush() {
-  if (!file_ && std::fflush(stream_) != 0) cannot_write(path_);
+  // ferror: CLI11 flushes the help itself.
+  if (!file_ && (std::fflush(stream_) != 0 || std::ferror(stream_) != 0)) cannot_write(path_);
 }
 
 void Output::finish() {
@@ -98,6 +109,48 @@ std::string one_line(std::string_view text) {
   return line;
 }
 
+namespace {
+
+// Length of the UTF-8 sequence at `at` that a terminal may be shown: no control character, no
+// separator of lines. 0: none.
+size_t printable(std::string_view text, size_t at) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[at + i]); };
+  const unsigned char first = byte(0);
+  if (first < 0x80) return first >= 0x20 && first != 0x7f ? 1 : 0;
+  const size_t size = first >= 0xf0 && first < 0xf5 ? 4 : first >= 0xe0 ? 3 : 2;
+  if (first < 0xc2 || first >= 0xf5 || at + size > text.size()) return 0;
+  uint32_t code = first & (0xffu >> (size + 1));
+  for (size_t i = 1; i < size; ++i) {
+    if (byte(i) >> 6 != 2) return 0;
+    code = code << 6 | (byte(i) & 0x3fu);
+  }
+  const bool overlong = code < (size == 2 ? 0x80u : size == 3 ? 0x800u : 0x10000u);
+  const bool surrogate = code >= 0xd800 && code < 0xe000;
+  const bool control =
+      code < 0xa0 || (code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
+  return overlong || surrogate || control || code > 0x10ffff ? 0 : size;
+}
+
+}  // namespace
+
+std::string visible(std::string_view text) {
+  constexpr char kHex[] = "0123456789abcdef";
+  std::string line;
+  for (size_t at = 0; at < text.size();) {
+    const size_t size = printable(text, at);
+    if (size > 0) {
+      line += text.substr(at, size);
+    } else if (text[at] == '\n') {
+      line += "\\n";
+    } else {
+      const auto byte = static_cast<unsigned char>(text[at]);
+      line += {'\\', 'x', kHex[byte >> 4], kHex[byte & 15]};
+    }
+    at += std::max<size_t>(size, 1);
+  }
+  return line;
+}
+
 std::string format(const char* pattern, double value) {
   char text[64];
   std::snprintf(text, sizeof text, pattern, value);
@@ -105,7 +158,7 @@ std::string format(const char* pattern, double value) {
 }
 
 void warn(const OutputArguments& how, const std::string& message) {
-  if (!how.quiet) std::fprintf(stderr, "pali: warning: %s\n", one_line(message).c_str());
+  if (!how.quiet) std::fprintf(stderr, "pali: warning: %s\n", visible(message).c_str());
 }
 
 void warn(const OutputArguments& how, const std::vector<std::string>& messages) {
@@ -113,7 +166,7 @@ void warn(const OutputArguments& how, const std::vector<std::string>& messages) 
 }
 
 void print_error(const std::string& message) {
-  std::fprintf(stderr, "pali: error: %s\n", one_line(message).c_str());
+  std::fprintf(stderr, "pali: error: %s\n", visible(message).c_str());
 }
 
 Progress::Progress(const OutputArguments& how, std::string what)

@@ -46,6 +46,9 @@ Json shortest(float value);
 Json shortest(const std::vector<float>& values);
 // Tabs and line breaks as spaces: one answer, one line.
 std::string one_line(std::string_view text);
+// What a terminal may be shown, in one line: line breaks, control characters, bytes that are no
+// UTF-8 and marks that turn the direction of text are escaped.
+std::string visible(std::string_view text);
 // printf of one double.
 std::string format(const char* pattern, double value);
 

@@ -1,6 +1,7 @@
 #include "usage.hpp"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 
 namespace pali::cli {
@@ -50,6 +51,26 @@ std::string without_line_breaks(std::string text) {
   return text;
 }
 
+// What other programs of the field call it.
+const char* our_name(const std::string& option) {
+  static const std::map<std::string, const char*> kNames = {{"--temperature", "--temp"},
+                                                            {"--num-beams", "--beams"},
+                                                            {"--beam-size", "--beams"},
+                                                            {"--max-new-tokens", "--max-tokens"},
+                                                            {"--max-length", "--max-tokens"},
+                                                            {"--n-predict", "--max-tokens"},
+                                                            {"--num-return-sequences", "--n-best"},
+                                                            {"--do-sample", "--temp"},
+                                                            {"--language", "--lang"},
+                                                            {"--num-threads", "--threads"},
+                                                            {"--model-path", "--model"},
+                                                            {"--torch-dtype", "--dtype"},
+                                                            {"--out", "--output"},
+                                                            {"--image-size", "--resolution"}};
+  const auto found = kNames.find(option);
+  return found == kNames.end() ? nullptr : found->second;
+}
+
 std::string about_extra(const CLI::App* verb, const std::string& word) {
   if (word.size() < 2 || word[0] != '-') {
     return "one argument too many ('" + word + "'); put words that belong together into quotes";
@@ -63,8 +84,19 @@ std::string about_extra(const CLI::App* verb, const std::string& word) {
   for (const CLI::Option* option : verb->get_options()) {
     for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
   }
-  const std::string meant = nearest(word.substr(0, word.find('=')), known);
-  return meant.empty() ? what : what + "; did you mean " + meant + "?";
+  const std::string given = word.substr(0, word.find('='));
+  const char* const ours = our_name(given);
+  if (ours != nullptr && std::find(known.begin(), known.end(), ours) != known.end()) {
+    return what + "; did you mean " + ours + "?";
+  }
+  if (const std::string meant = nearest(given, known); !meant.empty()) {
+    return what + "; did you mean " + meant + "?";
+  }
+  for (const CLI::App* other : verb->get_parent()->get_subcommands({})) {
+    if (other->get_option_no_throw(given) == nullptr) continue;
+    return what + ": it belongs to 'pali " + other->get_name() + "'";
+  }
+  return what;
 }
 
 class HelpFormatter : public CLI::Formatter {
@@ -132,7 +164,7 @@ void check_verb(const CLI::App& app, const std::vector<std::string>& arguments) 
   const std::string& word = arguments[0];
   if (word.starts_with("-")) {
     if (word == "-h" || word == "--help" || word == "--version") return;
-    throw UsageError("option " + word + " before the verb");
+    throw UsageError("option " + word + " before the verb: options stand behind it");
   }
   std::vector<std::string> verbs;
   for (const CLI::App* verb : app.get_subcommands({})) verbs.push_back(verb->get_name());

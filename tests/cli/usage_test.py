@@ -19,6 +19,14 @@ class Usage(Case):
             self.assertIn(f"pali {verb}", done.out)
             self.assertEqual(done.err, "")
 
+    def test_help_shows_short_names_too(self):
+        help = self.ok("vqa", "--help").out
+        for names in ["-h,--help", "-m,--model", "-n,--max-tokens", "-t,--threads", "-o,--output",
+                      "IMAGE QUESTION "]:
+            self.assertIn("  " + names, help)
+        self.assertNotIn("_QUESTION", help)
+        self.assertNotIn("\n\n\n", help)
+
     def test_version_is_one_line(self):
         self.assertRegex(self.ok("--version").out, r"^pali \d+\.\d+\.\d+\n$")
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <numeric>
+#include <utility>
 
 namespace pali::cli {
 namespace {
@@ -111,9 +112,15 @@ class HelpFormatter : public CLI::Formatter {
   }
   // CLI11 takes no blank in a name: IMAGE_QUESTION stands for two arguments.
   std::string make_option_name(const CLI::Option* option, bool positional) const override {
-    std::string name = option->get_name(positional);
+    std::string name = option->get_name(positional, /*all_options=*/!positional);
     if (positional) std::replace(name.begin(), name.end(), '_', ' ');
     return name;
+  }
+  std::string make_help(const CLI::App* app, std::string name,
+                        CLI::AppFormatMode mode) const override {
+    std::string text = CLI::Formatter::make_help(app, std::move(name), mode);
+    while (text.find("\n\n\n") != std::string::npos) text.erase(text.find("\n\n\n"), 1);
+    return text;
   }
   std::string make_option_opts(const CLI::Option* option) const override {
     return option->get_positional() ? "" : CLI::Formatter::make_option_opts(option);

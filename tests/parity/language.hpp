@@ -12,7 +12,7 @@
 
 namespace pali::parity {
 
-inline constexpr int kNewTokens = 12;  // NEW_TOKENS of make_models.py
+inline constexpr int kNewTokens = 12;  // NEW_TOKENS of tools/golden/generation.py
 
 // Everything a case asks for, as the engine computes it: for comparing with the golden, and bit by
 // bit with another run.

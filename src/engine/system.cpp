@@ -4,27 +4,16 @@
 #include <unistd.h>
 
 #include <Eigen/Core>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "exec/memory.hpp"
 #include "exec/thread_pool.hpp"
 #include "kernels/isa.hpp"
 #include "matmul/matmul.hpp"
 
 namespace pali {
 namespace {
-
-// "MemAvailable:  123 kB" of /proc/meminfo, in bytes; 0 where it cannot be read.
-int64_t meminfo_bytes(const std::string& key) {
-  std::ifstream file("/proc/meminfo");
-  std::string name, unit;
-  for (int64_t value = 0; file >> name >> value;) {
-    std::getline(file, unit);
-    if (name == key) return value * 1024;
-  }
-  return 0;
-}
 
 int64_t cache_bytes(int name) {
   const long bytes = ::sysconf(name);
@@ -43,8 +32,8 @@ SystemInfo system_info() {
   info.logical_cpus = static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN));
   info.usable_cpus = static_cast<int>(std::thread::hardware_concurrency());
   info.default_threads = default_thread_count();
-  info.memory_bytes = meminfo_bytes("MemTotal:");
-  info.memory_available_bytes = meminfo_bytes("MemAvailable:");
+  info.memory_bytes = meminfo_bytes("/", "MemTotal");
+  info.memory_available_bytes = available_memory_bytes("/");
   info.l1d_bytes = cache_bytes(_SC_LEVEL1_DCACHE_SIZE);
   info.l2_bytes = cache_bytes(_SC_LEVEL2_CACHE_SIZE);
   info.l3_bytes = cache_bytes(_SC_LEVEL3_CACHE_SIZE);

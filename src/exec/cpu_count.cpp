@@ -3,13 +3,13 @@
 #include "exec/cpu_count.hpp"
 
 #include <algorithm>
-#include <fstream>
 #include <set>
 #include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "exec/cgroup.hpp"
 #include "exec/thread_pool.hpp"
 
 #ifdef __linux__
@@ -20,13 +20,6 @@ namespace pali {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string first_line(const fs::path& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
 
 // Whole CPUs of a quota of `quota` out of `period`; 0 where that is no limit. Rounded down: a
 // spinning thread beyond the quota would throttle all of them.
@@ -53,26 +46,6 @@ int v1_limit(const fs::path& group) {
 int tighter(int a, int b) {
   if (a == 0) return b;
   return b == 0 ? a : std::min(a, b);
-}
-
-// The tightest limit from `group` (as /proc/self/cgroup names it) up to the mount itself. Inside a
-// container the named group may not be visible; the mount's own limit then still is.
-int tightest(const fs::path& mount, const std::string& group, int (*limit)(const fs::path&)) {
-  fs::path relative = fs::path(group).relative_path().lexically_normal();
-  if (!relative.empty() && *relative.begin() == "..") relative.clear();
-  int result = limit(mount);
-  for (; !relative.empty() && relative != "."; relative = relative.parent_path()) {
-    result = tighter(result, limit(mount / relative));
-  }
-  return result;
-}
-
-bool names_cpu_controller(const std::string& controllers) {
-  std::istringstream list(controllers);
-  for (std::string name; std::getline(list, name, ',');) {
-    if (name == "cpu") return true;
-  }
-  return false;
 }
 
 std::vector<int> allowed_cpus() {
@@ -108,23 +81,10 @@ int physical_cores(std::span<const int> cpus, const fs::path& root) {
 }
 
 int cgroup_cpu_limit(const fs::path& root) {
-  std::ifstream groups(root / "proc/self/cgroup");
   int result = 0;
-  for (std::string line; std::getline(groups, line);) {  // "0::/user.slice" or "4:cpu,cpuacct:/a"
-    const size_t first = line.find(':');
-    const size_t second = first == std::string::npos ? first : line.find(':', first + 1);
-    if (second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    const std::string group = line.substr(second + 1);
-    const fs::path mount = root / "sys/fs/cgroup";
-    if (controllers.empty()) {
-      result = tighter(result, tightest(mount, group, v2_limit));
-    } else if (names_cpu_controller(controllers)) {
-      for (const std::string& folder : {controllers, std::string("cpu")}) {
-        result = tighter(result, tightest(mount / folder, group, v1_limit));
-      }
-    }
-  }
+  for_each_cgroup(root, "cpu", [&](const fs::path& group, CgroupVersion version) {
+    result = tighter(result, version == CgroupVersion::v2 ? v2_limit(group) : v1_limit(group));
+  });
   return result;
 }
 

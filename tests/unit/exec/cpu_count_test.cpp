@@ -2,37 +2,17 @@
 #include "exec/cpu_count.hpp"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <fstream>
 #include <string>
 #include <vector>
 
 #include "exec/thread_pool.hpp"
+#include "unit/exec/system_tree.hpp"
 
 namespace pali {
 namespace {
 
-namespace fs = std::filesystem;
-
-class CpuCount : public testing::Test {
- protected:
-  CpuCount() {
-    const auto* info = testing::UnitTest::GetInstance()->current_test_info();
-    root_ =
-        fs::temp_directory_path() / ("pali_cpu_" + std::to_string(getpid()) + "_" + info->name());
-    fs::create_directories(root_);
-  }
-  ~CpuCount() override {
-    std::error_code ignored;
-    fs::remove_all(root_, ignored);
-  }
-  void put(const std::string& path, const std::string& text) {
-    fs::create_directories((root_ / path).parent_path());
-    std::ofstream(root_ / path) << text;
-  }
-  fs::path root_;
-};
+using CpuCount = test::SystemTree;
 
 TEST_F(CpuCount, HyperThreadsCountOnce) {
   for (int cpu = 0; cpu < 8; ++cpu) {

@@ -2,10 +2,14 @@
 #include "model/random.hpp"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
+#include <limits>
+#include <optional>
 
 #include "base/checked.hpp"
 #include "base/mapped_file.hpp"
+#include "exec/memory.hpp"
 #include "model/checkpoint.hpp"
 
 namespace pali {
@@ -55,8 +59,39 @@ class ValuePool {
   std::vector<std::byte> bytes_;
 };
 
+// Vectors and tables that the products do not read keep their precision.
+DType dtype_of(const TensorRule& rule, DType dtype) {
+  return rule.least == Precision::f32 ? DType::f32 : dtype;
+}
+
 bool is_norm_weight(const std::string& name) {
   return name.find("norm") != std::string::npos && name.ends_with(".weight");
+}
+
+std::string gigabytes(int64_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.1f GB", static_cast<double>(bytes) * 1e-9);
+  return text;
+}
+
+// Allocating succeeds for more than there is, and writing to it then ends the process: so the sum
+// is held against what is left before anything is allocated.
+void check_memory(const std::vector<TensorRule>& rules, DType dtype, const std::string& where) {
+  const int64_t available = available_memory_bytes("/");
+  int64_t needed = 0;
+  for (const TensorRule& rule : rules) {
+    const std::optional<int64_t> bytes =
+        checked_bytes(rule.shape, dtype_bytes(dtype_of(rule, dtype)));
+    if (!bytes || __builtin_add_overflow(needed, *bytes, &needed)) {
+      needed = std::numeric_limits<int64_t>::max();
+      break;
+    }
+  }
+  if (available == 0 || needed <= available) return;
+  throw Error(ErrorCode::out_of_memory, "the weights of this configuration need " +
+                                            gigabytes(needed) + ", " + gigabytes(available) +
+                                            " of memory are available (" + where +
+                                            "); use a smaller one, or --dtype bf16");
 }
 
 }  // namespace
@@ -73,17 +108,18 @@ Checkpoint random_checkpoint(const std::filesystem::path& config_file, DType dty
   files.config = parse_json(files.config_text, files.where);
   Family family = read_family(files);
 
+  std::vector<TensorRule> made = family.rules;
+  const bool separate_head = family.config.language && family.config.language->separate_head;
+  if (!separate_head) std::erase_if(made, [](const TensorRule& rule) { return rule.optional; });
+  check_memory(made, dtype, files.where);
+
   ValuePool narrow(dtype, seed), wide(DType::f32, seed + 1);
   WeightStore store;
   try {
-    for (const TensorRule& rule : family.rules) {
-      if (rule.optional && !(family.config.language && family.config.language->separate_head)) {
-        continue;
-      }
-      const bool keep_f32 = rule.least == Precision::f32;
-      const std::span<std::byte> out =
-          store.add_owned(rule.name, keep_f32 ? DType::f32 : dtype, rule.shape);
-      ValuePool& pool = keep_f32 ? wide : narrow;
+    for (const TensorRule& rule : made) {
+      const DType type = dtype_of(rule, dtype);
+      const std::span<std::byte> out = store.add_owned(rule.name, type, rule.shape);
+      ValuePool& pool = rule.least == Precision::f32 ? wide : narrow;
       is_norm_weight(rule.name) ? pool.fill_ones(out) : pool.fill(out);
     }
   } catch (const std::bad_alloc&) {

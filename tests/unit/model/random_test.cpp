@@ -42,6 +42,21 @@ TEST(RandomCheckpoint, RunsAndComesFromTheSeed) {
             ErrorCode::not_found);
 }
 
+// Terabytes are refused before the first byte is allocated: writing to them would end the process.
+TEST(RandomCheckpoint, MoreThanTheMachineHasIsAnError) {
+  TempFolder folder;
+  Json config = Json::parse(t5_json());
+  config["d_model"] = 65536;
+  config["d_ff"] = 262144;
+  config["num_layers"] = config["num_decoder_layers"] = 1024;
+  write_text(folder / "config.json", config.dump());
+  const Caught error = caught([&] { random_checkpoint(folder / "config.json", DType::bf16, 1); });
+  EXPECT_EQ(error.code, ErrorCode::out_of_memory) << error.what;
+  // Two stacks of 1024 layers, three matrices each: 2 * 1024 * 3 * 2^34 * 2 bytes and a little.
+  EXPECT_NE(error.what.find("need 21"), std::string::npos) << error.what;
+  EXPECT_NE(error.what.find(" GB of memory are available"), std::string::npos) << error.what;
+}
+
 // Parameters of every preset, from its rows: nothing is allocated.
 TEST(Presets, HaveTheSizesOfTheirModels) {
   struct Row {

@@ -71,8 +71,11 @@ struct ModelConfig {
   Preprocessing preprocessing;
   std::string preprocess_name = "hf";
   PromptTemplates prompts;
-  GenerationOptions generation;  // defaults of generation_config.json
-  std::string json;              // config.json as read, for inspect and convert
+  // What generation_config.json says, kept so that a converted copy says it too. Requests do not
+  // take it up: greedy unless asked otherwise, and a task's own limit of tokens, whatever the file.
+  // Of that file only the special tokens are in force (EncoderDecoderConfig).
+  GenerationOptions generation;
+  std::string json;  // config.json as read, for inspect and convert
 };
 
 }  // namespace pali

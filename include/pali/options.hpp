@@ -18,8 +18,9 @@ enum class MatmulBackend { automatic, native, onednn, reference };
 // Storage type of the weights: as the file has them, or converted at load.
 enum class WeightType { automatic, f32, bf16, int8, int4 };
 
-// Type of the operands of the products (sums are always f32). `automatic`: the weights' own type
-// where the CPU multiplies it well, else f32.
+// Type of the operands of the products (sums are always f32). `automatic`: bf16 where the weights
+// are and this CPU multiplies it faster than f32 (AMX through oneDNN, AVX512-BF16 of AMD), else
+// f32.
 enum class ComputeType { automatic, f32, bf16, int8 };
 
 struct EngineOptions {

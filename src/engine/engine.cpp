@@ -37,21 +37,24 @@ std::string main_dtype(const std::map<std::string, int64_t>& dtypes) {
   return most == dtypes.end() ? "f32" : most->first;
 }
 
-// What the products are computed in: the weights' own type where the tier multiplies it.
-ComputeType resolve_compute(const EngineOptions& options, const KernelTable& kernels,
-                            const std::string& dtype) {
-  if (options.compute == ComputeType::int8) {
-    throw Error(ErrorCode::unsupported,
-                "int8 products are not in this version (--compute); use f32 or bf16");
+// What the products are computed in.
+ComputeType resolve_compute(const EngineOptions& options, Isa isa, const std::string& dtype) {
+  switch (options.compute) {
+    case ComputeType::int8:
+      throw Error(ErrorCode::unsupported,
+                  "int8 products are not in this version (--compute); use f32 or bf16");
+    case ComputeType::bf16:
+      if (isa == Isa::avx512_bf16) return ComputeType::bf16;
+      throw Error(ErrorCode::unsupported,
+                  "this kernel tier does not multiply bf16 (--compute); use --compute f32");
+    case ComputeType::f32:
+      return ComputeType::f32;
+    case ComputeType::automatic:
+      break;
   }
-  const bool native_bf16 = kernels.gemm_bf16.multiply != nullptr;
-  if (options.compute == ComputeType::bf16 && !native_bf16) {
-    throw Error(ErrorCode::unsupported,
-                "this kernel tier does not multiply bf16 (--compute); use --compute f32");
-  }
-  if (options.compute != ComputeType::automatic) return options.compute;
   if (options.dtype == WeightType::f32) return ComputeType::f32;
-  return dtype == "bf16" && native_bf16 ? ComputeType::bf16 : ComputeType::f32;
+  return automatic_compute(dtype == "bf16" ? DType::bf16 : DType::f32, options.matmul, isa,
+                           bf16_units());
 }
 
 ModelInfo describe(const Model& model) {
@@ -112,7 +115,7 @@ Engine Engine::open(const std::filesystem::path& model, const EngineOptions& opt
   checkpoint = cast_checkpoint(std::move(checkpoint), options.dtype);
   const std::string dtype = main_dtype(checkpoint.table.parameters_by_dtype());
   ModelOptions build;
-  build.policy = MatmulPolicy{options.matmul, resolve_compute(options, kernels, dtype), isa};
+  build.policy = MatmulPolicy{options.matmul, resolve_compute(options, isa, dtype), isa};
   build.resolution = options.resolution;
   build.on_progress = options.on_progress;
   const int threads = options.threads == 0 ? default_thread_count() : options.threads;

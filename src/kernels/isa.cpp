@@ -212,4 +212,14 @@ std::string cpu_name() {
   return "unknown CPU";
 }
 
+bool cpu_is_intel() {
+#if defined(__x86_64__)
+  const Registers r = cpuid(0);
+  return r.ebx == signature_INTEL_ebx && r.ecx == signature_INTEL_ecx &&
+         r.edx == signature_INTEL_edx;
+#else
+  return false;
+#endif
+}
+
 }  // namespace pali

@@ -29,5 +29,6 @@ Isa resolve_isa(Isa requested);
 KernelTable kernel_table(Isa isa);
 // Brand string of the CPU, e.g. "AMD EPYC 9B45".
 std::string cpu_name();
+bool cpu_is_intel();
 
 }  // namespace pali

@@ -1,5 +1,7 @@
 // Which backend serves which product where the user leaves it to us. A table to be kept true by
-// `pali bench matmul`; nothing here depends on the number of threads.
+// `pali bench matmul`; nothing here depends on the number of threads. And what is multiplied where
+// the user leaves that to us.
+#include "kernels/isa.hpp"
 #include "matmul/backends.hpp"
 #include "matmul/blocking.hpp"
 
@@ -25,6 +27,23 @@ MatmulBackend backend_for(int64_t m, DType weight, ComputeType compute) {
     }
   }
   return MatmulBackend::native;
+}
+
+Bf16Units bf16_units() { return {onednn_has_amx(), cpu_is_intel()}; }
+
+// GFLOP/s, bf16 by oneDNN with AMX | bf16 by AVX512-BF16 | f32. Xeon with AMX (one thread, q25 of
+// CPU time, M 256): 474 | 102 | 148. Zen 5 (peaks of two cores): none | 975 | 485.
+ComputeType automatic_compute(DType weights, MatmulBackend backend, Isa isa,
+                              const Bf16Units& units) {
+  if (weights != DType::bf16 || isa != Isa::avx512_bf16) return ComputeType::f32;
+  switch (backend) {
+    case MatmulBackend::reference:
+      return ComputeType::f32;  // computes nothing else
+    case MatmulBackend::native:
+      return units.intel ? ComputeType::f32 : ComputeType::bf16;
+    default:
+      return units.amx || !units.intel ? ComputeType::bf16 : ComputeType::f32;
+  }
 }
 
 }  // namespace pali

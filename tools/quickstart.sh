@@ -3,7 +3,7 @@
 # built-in model about a picture. Usage: tools/quickstart.sh [IMAGE]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-image=${1:-models/pali-mini/examples/scene.png}
+image=${1:-models/pali-mini/examples/three-things.png}
 
 tools/setup.sh
 cmake -S . -B build/quick -G Ninja -DCMAKE_BUILD_TYPE=Release -DPALI_BUILD_TESTS=OFF >/dev/null

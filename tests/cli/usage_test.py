@@ -72,6 +72,13 @@ class Usage(Case):
         self.usage("bench", "matmul", says="none of model, vision")
         self.fails(1, "bench", "--config", "nosuch", says="pali3-5b")
 
+    def test_options_of_everywhere(self):
+        machine = ("-t", "2", "--isa", "scalar", "--matmul", "native", "--compute", "f32", "-q", "-v")
+        self.ok("inspect", *machine, "--dtype", "f32", MODELS / "ul2")
+        self.ok("doctor", *machine, "--dtype", "f32")
+        self.ok("convert", *machine, "--dtype", "f32", MODELS / "ul2", "-o", self.folder / "t5.safetensors")
+        self.usage("inspect", "-t", "0", MODELS / "ul2", says="--threads")
+
     def test_options_before_the_verb(self):
         self.usage("--verison", says="--verison before the verb")
         self.usage("-m", "model", "caption", PHOTO, says="-m before the verb")

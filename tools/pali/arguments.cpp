@@ -145,8 +145,20 @@ void add_machine_options(CLI::App& verb, EngineOptions& engine) {
       ->group(kModel);
   add_choice(verb, "--isa", engine.isa, kTiers, "Kernel tier; else the best of this CPU");
   add_choice(verb, "--matmul", engine.matmul, kBackends, "Who multiplies matrices");
-  add_dtype_option(verb, engine.dtype, "Type of the weights");
+  if (verb.get_option_no_throw("--dtype") == nullptr) {
+    add_dtype_option(verb, engine.dtype, "Type of the weights");
+  }
   add_choice(verb, "--compute", engine.compute, kComputes, "Type of the products");
+}
+
+void accept_machine_options(CLI::App& verb, EngineOptions& engine) {
+  const std::vector<CLI::Option*> shown = verb.get_options();
+  add_machine_options(verb, engine);
+  for (CLI::Option* option : verb.get_options()) {
+    if (std::find(shown.begin(), shown.end(), option) == shown.end()) {
+      option->group("Accepted as everywhere, without effect here");
+    }
+  }
 }
 
 void add_dtype_option(CLI::App& verb, WeightType& dtype, const char* help) {

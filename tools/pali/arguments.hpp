@@ -36,6 +36,9 @@ void add_generation_options(CLI::App& verb, GenerationArguments& arguments,
 void add_output_options(CLI::App& verb, OutputArguments& arguments, const char* what = "FILE");
 // -t, --isa, --matmul, --dtype, --compute.
 void add_machine_options(CLI::App& verb, EngineOptions& engine);
+// The same for verbs that compute nothing: scripts may give these options everywhere; they are
+// checked, and have no effect. --dtype only where the verb has none of its own.
+void accept_machine_options(CLI::App& verb, EngineOptions& engine);
 // --dtype alone, for convert.
 void add_dtype_option(CLI::App& verb, WeightType& dtype, const char* help);
 

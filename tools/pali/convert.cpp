@@ -13,6 +13,7 @@ namespace {
 struct Arguments {
   std::string source, vision, language, projector, tokenizer;
   ConvertOptions options;
+  EngineOptions machine;
   OutputArguments output;
 };
 
@@ -75,7 +76,10 @@ void add_convert(CLI::App& app) {
       ->check(whole_number(0, INT64_MAX))
       ->type_name("N");
   add_dtype_option(verb, options.dtype, "Type of the weights; else each keeps its own");
+  accept_machine_options(verb, arguments->machine);
   verb.add_flag("--json", arguments->output.json, "What was written, as a JSON object on stdout");
+  verb.add_flag("-v,--verbose", arguments->output.verbose,
+                "Accepted; there is nothing more to say");
   verb.add_flag("-q,--quiet", arguments->output.quiet, "No warnings, no summary");
   verb.footer(
       "Examples:\n  pali convert t5-folder -o t5.safetensors --dtype bf16\n"

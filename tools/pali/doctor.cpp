@@ -84,15 +84,20 @@ std::string to_text(const SystemInfo& info, const Builtin& builtin) {
 }  // namespace
 
 void add_doctor(CLI::App& app) {
-  const auto arguments = std::make_shared<OutputArguments>();
+  struct Arguments {
+    EngineOptions machine;
+    OutputArguments output;
+  };
+  const auto arguments = std::make_shared<Arguments>();
   CLI::App& verb = *app.add_subcommand("doctor", "What this machine and this build can do");
-  add_output_options(verb, *arguments);
+  accept_machine_options(verb, arguments->machine);
+  add_output_options(verb, arguments->output);
   verb.footer("Example:\n  pali doctor");
   verb.callback([arguments] {
     const SystemInfo info = system_info();
     const Builtin builtin = find_builtin();
-    Output output(arguments->path);
-    output.write(arguments->json ? to_line(to_json(info, builtin)) : to_text(info, builtin));
+    Output output(arguments->output.path);
+    output.write(arguments->output.json ? to_line(to_json(info, builtin)) : to_text(info, builtin));
     output.finish();
   });
 }

@@ -89,6 +89,7 @@ void add_inspect(CLI::App& app) {
       ->check(not_empty())
       ->type_name("PATH");
   verb.add_flag("--tensors", arguments->tensors, "A line a tensor: name, dtype, shape, bytes");
+  accept_machine_options(verb, arguments->model.engine);
   add_output_options(verb, arguments->output);
   verb.footer("Examples:\n  pali inspect\n  pali inspect t5-folder --tensors");
   verb.callback([arguments] { run(*arguments); });

@@ -19,7 +19,10 @@ enum class Transform {
   rows_part,   // part `part` of `parts` equal slices of the first axis (fused q, k, v)
 };
 
-// Least storage precision that conversion may give a tensor; any: int4.
+// Least storage precision that conversion may give a tensor; any: int4. Token embeddings of a
+// language model, which may be its output head as well, stop at int8. Greedy steps of pali-mini
+// that agree with f32, all in int4: 89.0 %; with lm.embed in int8 91.1 %; with the encoder in int8
+// instead 89.1 %.
 enum class Precision { f32, bf16, int8, any };
 
 struct TensorRule {

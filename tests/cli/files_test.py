@@ -151,7 +151,7 @@ class Convert(Case):
             load = self.ok("caption", PHOTO, "-m", MODELS / "pali3", "--dtype", dtype, "-n", "4", "--json").json()
             self.assertEqual(file["tokens"], load["tokens"])
             self.assertEqual(file["logprob"], load["logprob"])
-            self.assertEqual(file["dtype"], dtype)
+            self.assertEqual(file["dtype"], load["dtype"])
 
     def test_failures_leave_nothing(self):
         self.fails(1, "convert", MODELS / "nowhere", "-o", self.folder / "x.safetensors")

@@ -45,8 +45,16 @@ struct ConvertOptions {
   std::filesystem::path output;
 };
 
+// What rounding a tensor to integers cost it.
+struct QuantisedTensor {
+  std::string name, dtype;  // dtype: "int8" or "int4"
+  double rms_error = 0;     // of the weights' own root mean square
+  double max_error = 0;     // of the largest weight
+};
+
 struct ConvertReport {
   int64_t tensors = 0, bytes = 0;
+  std::vector<QuantisedTensor> quantised;
   std::vector<std::string> warnings;
 };
 

@@ -1,4 +1,4 @@
-// Storage types of tensors, and the 16-bit floats.
+// Storage types of tensors, the 16-bit floats, and how 4-bit integers lie in bytes.
 #pragma once
 
 #include <bit>
@@ -8,8 +8,11 @@
 
 namespace pali {
 
-enum class DType : uint8_t { f64, f32, bf16, f16, i64, i32, i16, i8, u8, boolean };
+// i4 is no type of a container: such a tensor is stored as u8, two values a byte, and known for
+// what it is by its scales (models/FORMAT.md).
+enum class DType : uint8_t { f64, f32, bf16, f16, i64, i32, i16, i8, u8, boolean, i4 };
 
+// Bytes of a value; of i4, which has none of its own, of a pair.
 constexpr int64_t dtype_bytes(DType type) {
   switch (type) {
     case DType::f64:
@@ -49,13 +52,40 @@ constexpr const char* dtype_name(DType type) {
       return "u8";
     case DType::boolean:
       return "bool";
+    case DType::i4:
+      return "i4";
   }
   return "?";
+}
+
+// What people call the storage of a weight: "int8" and "int4", else as above.
+constexpr const char* weight_name(DType type) {
+  return type == DType::i8 ? "int8" : type == DType::i4 ? "int4" : dtype_name(type);
 }
 
 // f32, bf16 and f16: what weights of a product may be stored in.
 constexpr bool is_float_weight(DType type) {
   return type == DType::f32 || type == DType::bf16 || type == DType::f16;
+}
+
+// Integers with scales: int8 one scale a row, int4 one a group of 32 along the row.
+constexpr bool is_quantised(DType type) { return type == DType::i8 || type == DType::i4; }
+
+inline constexpr int64_t kInt4Group = 32;
+constexpr int64_t int4_groups(int64_t n) { return (n + kInt4Group - 1) / kInt4Group; }
+// Bytes of a row of n weights, its scales not counted.
+constexpr int64_t row_bytes(DType type, int64_t n) {
+  return type == DType::i4 ? (n + 1) / 2 : n * dtype_bytes(type);
+}
+
+// Value `index` of a row of n int4 weights, -8 to 7. Byte j of a group of c values holds value j in
+// its low half and value j + ceil(c / 2) in its high half, each plus 8.
+inline int int4_value(const std::byte* row, int64_t n, int64_t index) {
+  const int64_t first = index / kInt4Group * kInt4Group;
+  const int64_t count = n - first < kInt4Group ? n - first : kInt4Group;
+  const int64_t half = (count + 1) / 2, at = index - first;
+  const int byte = std::to_integer<int>(row[first / 2 + (at < half ? at : at - half)]);
+  return (at < half ? byte & 15 : byte >> 4) - 8;
 }
 
 inline float bf16_to_f32(uint16_t bits) {
@@ -81,6 +111,20 @@ inline float f16_to_f32(uint16_t half) {
     return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(magnitude));
   }
   return std::bit_cast<float>(sign | ((exponent + 112u) << 23) | (mantissa << 13));
+}
+
+// Round to nearest even; beyond the largest half infinity, NaN stays NaN (quiet).
+inline uint16_t f32_to_f16(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const uint32_t sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u);
+  if (magnitude >= 0x47800000u) return static_cast<uint16_t>(sign | 0x7c00u);  // 2^16 and more
+  if (magnitude < 0x38800000u) {  // below 2^-14: units of 2^-24, rounded by the addition
+    const float unit = std::bit_cast<float>(magnitude) + 0.5f;
+    return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(unit) - 0x3f000000u));
+  }
+  const uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);
+  return static_cast<uint16_t>(sign | ((rounded - 0x38000000u) >> 13));
 }
 
 // Value `index` of an array of float weights, of whatever type; the bytes need not be aligned.

@@ -13,20 +13,6 @@
 namespace pali {
 namespace {
 
-std::optional<DType> storage_of(WeightType type) {
-  switch (type) {
-    case WeightType::automatic:
-      return std::nullopt;
-    case WeightType::f32:
-      return DType::f32;
-    case WeightType::bf16:
-      return DType::bf16;
-    default:
-      throw Error(ErrorCode::unsupported,
-                  "int8 and int4 weights are not in this version (--dtype); use f32 or bf16");
-  }
-}
-
 // The folder of the program or shared library that this code was linked into.
 std::filesystem::path own_folder() {
   Dl_info info = {};
@@ -48,7 +34,13 @@ CheckpointInfo inspect(const std::filesystem::path& model) {
   info.warnings = checkpoint.warnings;
   int64_t weights = 0;
   for (const auto& [name, tensor] : checkpoint.store.tensors()) {
-    info.tensors.push_back({name, dtype_name(tensor.dtype), tensor.shape, tensor.bytes});
+    // Quantised tensors as what they are, not as the bytes they lie in.
+    const auto bound = checkpoint.table.bound().find(name);
+    const bool quantised =
+        bound != checkpoint.table.bound().end() && is_quantised(bound->second.ref.dtype);
+    info.tensors.push_back(
+        {name, quantised ? weight_name(bound->second.ref.dtype) : dtype_name(tensor.dtype),
+         quantised ? bound->second.rule.shape : tensor.shape, tensor.bytes});
     weights += tensor.bytes;
   }
   const int64_t tokenizer =
@@ -75,8 +67,11 @@ ConvertReport convert(const ConvertOptions& options) {
       parts ? compose_checkpoint({options.vision, options.language, options.projector,
                                   options.tokenizer, options.resolution, options.seed})
             : open_checkpoint(options.source, {true, options.tokenizer});
-  write_checkpoint(checkpoint, dtype, options.output);
   ConvertReport report;
+  for (const TensorError& tensor : write_checkpoint(checkpoint, dtype, options.output)) {
+    report.quantised.push_back(
+        {tensor.name, weight_name(tensor.dtype), tensor.error.rms, tensor.error.max});
+  }
   report.tensors = static_cast<int64_t>(checkpoint.table.bound().size());
   report.bytes = static_cast<int64_t>(std::filesystem::file_size(options.output));
   report.warnings = checkpoint.warnings;

@@ -1,6 +1,7 @@
 #include "io/tensor_table.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <set>
 #include <utility>
 
@@ -73,6 +74,64 @@ WeightRef make_ref(const TensorRule& rule, const StoredTensor& tensor, bool cano
   return ref;
 }
 
+// The same with what the file has checked against the rule.
+WeightRef make_float_ref(const TensorRule& rule, const StoredTensor& tensor,
+                         const std::string& where) {
+  // Under its canonical name a tensor has its canonical shape: the transform is done already.
+  const bool canonical = tensor.name == rule.name && tensor.shape == rule.shape;
+  if (!canonical && !shape_fits(rule, tensor.shape)) {
+    throw Error(ErrorCode::corrupt_file,
+                "tensor " + quote(tensor.name) + ": expected shape " + expected_shape(rule) +
+                    ", found " + shape_text(tensor.shape) + " (" + where +
+                    "); check that weights and config.json belong together");
+  }
+  if (!is_float_weight(tensor.dtype)) {
+    throw Error(ErrorCode::corrupt_file,
+                "tensor " + quote(tensor.name) + ": expected dtype f32, bf16 or f16, found " +
+                    dtype_name(tensor.dtype) + " (" + where + "); save the weights as F32 or BF16");
+  }
+  return make_ref(rule, tensor, canonical);
+}
+
+// The stored shape of a quantised tensor of the rule, in the container's type.
+std::vector<int64_t> quantised_shape(const TensorRule& rule, DType stored) {
+  return {rule.shape[0], stored == DType::u8 ? row_bytes(DType::i4, rule.shape[1]) : rule.shape[1]};
+}
+
+// Whether the tensor is one that `pali convert --dtype int8|int4` writes, scales not looked at yet.
+bool is_quantised_tensor(const TensorRule& rule, const StoredTensor& tensor) {
+  return (tensor.dtype == DType::i8 || tensor.dtype == DType::u8) && tensor.name == rule.name &&
+         rule.shape.size() == 2 && rule.least > Precision::bf16;
+}
+
+WeightRef make_quantised_ref(const TensorRule& rule, const StoredTensor& tensor,
+                             const StoredTensor* scale, const std::string& where) {
+  const auto refuse = [&](const std::string& name, const std::string& expected,
+                          const std::string& found) {
+    throw Error(ErrorCode::corrupt_file, "tensor " + quote(name) + ": expected " + expected +
+                                             ", found " + found + " (" + where +
+                                             "); convert the model again");
+  };
+  const bool int8 = tensor.dtype == DType::i8;
+  const std::vector<int64_t> shape = quantised_shape(rule, tensor.dtype);
+  if (tensor.shape != shape) {
+    refuse(tensor.name, "shape " + shape_text(shape), shape_text(tensor.shape));
+  }
+  const std::string name = tensor.name + std::string(kScaleSuffix);
+  const DType type = int8 ? DType::f32 : DType::f16;
+  std::vector<int64_t> scales = {rule.shape[0]};
+  if (!int8) scales.push_back(int4_groups(rule.shape[1]));
+  const std::string expected = std::string(dtype_name(type)) + " " + shape_text(scales);
+  if (scale == nullptr) refuse(name, expected, "none");
+  if (scale->dtype != type || scale->shape != scales) {
+    refuse(name, expected, std::string(dtype_name(scale->dtype)) + " " + shape_text(scale->shape));
+  }
+  WeightRef ref = make_ref(rule, tensor, /*canonical=*/true);
+  ref.dtype = int8 ? DType::i8 : DType::i4;
+  ref.scales = scale->data;
+  return ref;
+}
+
 [[noreturn]] void throw_missing(const std::vector<std::string>& missing, const std::string& where) {
   std::string text = std::to_string(missing.size()) +
                      (missing.size() == 1 ? " tensor is missing: " : " tensors are missing: ");
@@ -97,25 +156,19 @@ TensorTable TensorTable::bind(const WeightStore& store, std::vector<TensorRule> 
       if (!rule.optional) missing.push_back(rule.sources.empty() ? rule.name : rule.sources[0]);
       continue;
     }
-    // Under its canonical name a tensor has its canonical shape: the transform is done already.
-    const bool canonical = tensor->name == rule.name && tensor->shape == rule.shape;
-    if (!canonical && !shape_fits(rule, tensor->shape)) {
-      throw Error(ErrorCode::corrupt_file,
-                  "tensor " + quote(tensor->name) + ": expected shape " + expected_shape(rule) +
-                      ", found " + shape_text(tensor->shape) + " (" + store.where() +
-                      "); check that weights and config.json belong together");
-    }
-    if (!is_float_weight(tensor->dtype)) {
-      throw Error(ErrorCode::corrupt_file, "tensor " + quote(tensor->name) +
-                                               ": expected dtype f32, bf16 or f16, found " +
-                                               dtype_name(tensor->dtype) + " (" + store.where() +
-                                               "); save the weights as F32 or BF16");
+    BoundTensor bound;
+    if (is_quantised_tensor(rule, *tensor)) {
+      const StoredTensor* scale = store.find(tensor->name + std::string(kScaleSuffix));
+      bound.ref = make_quantised_ref(rule, *tensor, scale, store.where());
+      used.insert(scale->name);
+    } else {
+      bound.ref = make_float_ref(rule, *tensor, store.where());
     }
     if (used.insert(tensor->name).second) {
-      table.parameters_by_dtype_[dtype_name(tensor->dtype)] += tensor->elements();
+      const bool quantised = is_quantised(bound.ref.dtype);
+      table.parameters_by_dtype_[weight_name(bound.ref.dtype)] +=
+          quantised ? bound.ref.out * bound.ref.in : tensor->elements();
     }
-    BoundTensor bound;
-    bound.ref = make_ref(rule, *tensor, canonical);
     bound.source = tensor->name;
     std::string name = rule.name;
     bound.rule = std::move(rule);
@@ -127,6 +180,29 @@ TensorTable TensorTable::bind(const WeightStore& store, std::vector<TensorRule> 
     if (name != kTokenizerTensor && !used.contains(name)) table.unused_.push_back(name);
   }
   return table;
+}
+
+void TensorTable::check_scales(const std::string& where) const {
+  for (const auto& [name, tensor] : bound_) {
+    const WeightRef& ref = tensor.ref;
+    if (!is_quantised(ref.dtype)) continue;
+    const bool int8 = ref.dtype == DType::i8;
+    const DType type = int8 ? DType::f32 : DType::f16;
+    const int64_t count = int8 ? ref.out : ref.out * int4_groups(ref.in);
+    // An integer test of the exponents, so that the compiler may vectorise it.
+    bool finite = true;
+    for (int64_t i = 0; i < count; ++i) {
+      uint32_t bits = 0;
+      std::memcpy(&bits, ref.scales + i * dtype_bytes(type), int8 ? 4 : 2);
+      const uint32_t exponent = int8 ? 0x7f800000u : 0x7c00u;
+      finite &= (bits & exponent) != exponent;
+    }
+    if (!finite) {
+      throw Error(ErrorCode::corrupt_file, "tensor " + quote(name + std::string(kScaleSuffix)) +
+                                               ": expected finite scales, found others (" + where +
+                                               "); convert the model again");
+    }
+  }
 }
 
 bool TensorTable::has(std::string_view name) const { return bound_.find(name) != bound_.end(); }
@@ -144,7 +220,7 @@ std::vector<float> TensorTable::values(std::string_view name) const {
   const WeightRef& ref = matrix(name);
   std::vector<float> values(static_cast<size_t>(ref.out * ref.in));
   for (size_t i = 0; i < values.size(); ++i) {
-    values[i] = load_weight(ref.data, ref.dtype, static_cast<int64_t>(i));
+    values[i] = ref.at(static_cast<int64_t>(i) / ref.in, static_cast<int64_t>(i) % ref.in);
   }
   return values;
 }

@@ -20,6 +20,9 @@ namespace pali {
 // The u8 tensor of a pali checkpoint that holds its tokenizer (models/FORMAT.md): no weight.
 inline constexpr std::string_view kTokenizerTensor = "tokenizer.model";
 
+// "NAME.scale" holds the scales of a quantised tensor NAME.
+inline constexpr std::string_view kScaleSuffix = ".scale";
+
 struct StoredTensor {
   std::string name;
   DType dtype = DType::f32;

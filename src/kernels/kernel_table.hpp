@@ -10,7 +10,8 @@
 namespace pali {
 
 // Storage type of a weight operand. Values are part of the packed layouts' contract.
-enum class KernelType : int { f32 = 0, bf16 = 1, f16 = 2 };
+// int8 and int4 come with scales, and only to the kernels that say so.
+enum class KernelType : int { f32 = 0, bf16 = 1, f16 = 2, int8 = 3, int4 = 4 };
 
 enum class KernelActivation : int { none, gelu_tanh, gelu_erf, quick_gelu, silu, relu };
 
@@ -21,6 +22,21 @@ struct GemvArgs {
   int64_t m;
   const std::byte* w;  // [n, k] rows of `type`, unaligned, k contiguous
   int64_t w_stride;    // elements between rows
+  KernelType type;
+  int64_t n;
+  int64_t k;
+  float* y;  // [m, n]
+  int64_t y_stride;
+};
+
+// The same of quantised weights, as models/FORMAT.md lays them out. A weight is an integer times
+// its scale; activations stay f32.
+struct QuantGemvArgs {
+  const float* x;  // [m, k]
+  int64_t x_stride;
+  int64_t m;
+  const std::byte* w;       // [n, k] rows of k bytes (int8) or ceil(k / 2) (int4)
+  const std::byte* scales;  // unaligned: [n] f32 (int8), or [n, ceil(k / 32)] f16 (int4)
   KernelType type;
   int64_t n;
   int64_t k;
@@ -92,6 +108,11 @@ struct KernelTable {
   void (*to_bf16)(const float* x, int64_t n, uint16_t* y);  // round to nearest even
 
   void (*gemv)(const GemvArgs& args);
+  void (*quant_gemv)(const QuantGemvArgs& args);
+  // A row of k quantised weights to f32: float(integer) * scale, one rounding. `w`, `scales`: of
+  // the row, as in QuantGemvArgs.
+  void (*dequantise)(const std::byte* w, const std::byte* scales, KernelType type, int64_t k,
+                     float* y);
   GemmKernels gemm_f32;   // f32 activations, weights of any type widened exactly
   GemmKernels gemm_bf16;  // bf16 activations and weights, f32 sums; null entries: tier has none
   void (*attention)(const AttentionTile& tile);

@@ -181,6 +181,49 @@ void gemv(const GemvArgs& args) {
   }
 }
 
+void dequantise(const std::byte* w, const std::byte* scales, KernelType type, int64_t k, float* y) {
+  if (type == KernelType::int8) {
+    const float scale = load(scales, KernelType::f32, 0);
+    for (int64_t i = 0; i < k; ++i) {
+      y[i] = static_cast<float>(static_cast<int8_t>(w[i])) * scale;
+    }
+    return;
+  }
+  constexpr int64_t kGroup = 32;
+  for (int64_t first = 0; first < k; first += kGroup) {
+    const float scale = load(scales, KernelType::f16, first / kGroup);
+    const int64_t count = k - first < kGroup ? k - first : kGroup;
+    const int64_t half = (count + 1) / 2;
+    for (int64_t i = 0; i < count; ++i) {
+      const int byte = static_cast<int>(w[first / 2 + (i < half ? i : i - half)]);
+      y[first + i] = static_cast<float>((i < half ? byte & 15 : byte >> 4) - 8) * scale;
+    }
+  }
+}
+
+// Strips of whole groups are widened, then multiplied as in gemv.
+void quant_gemv(const QuantGemvArgs& args) {
+  constexpr int64_t kStrip = 256;
+  constexpr int64_t kRows = 8;
+  const bool int8 = args.type == KernelType::int8;
+  float strip[kStrip];
+  float lanes[kRows][kLanes];
+  for (int64_t j = 0; j < args.n; ++j) {
+    const std::byte* w = args.w + j * (int8 ? args.k : (args.k + 1) / 2);
+    const std::byte* scales = args.scales + j * (int8 ? 4 : (args.k + 31) / 32 * 2);
+    memset(lanes, 0, sizeof(lanes));
+    for (int64_t k = 0; k < args.k; k += kStrip) {
+      const int64_t count = args.k - k < kStrip ? args.k - k : kStrip;
+      dequantise(w + (int8 ? k : k / 2), scales + (int8 ? 0 : k / 32 * 2), args.type, count, strip);
+      for (int64_t i = 0; i < args.m; ++i) {
+        const float* x = args.x + i * args.x_stride + k;
+        for (int64_t t = 0; t < count; ++t) lanes[i][t % kLanes] += x[t] * strip[t];
+      }
+    }
+    for (int64_t i = 0; i < args.m; ++i) args.y[i * args.y_stride + j] = add_lanes(lanes[i]);
+  }
+}
+
 constexpr int kMr = 4;
 constexpr int kNr = 8;
 
@@ -272,6 +315,8 @@ void fill_scalar(KernelTable& table) {
   table.widen = scalar::widen;
   table.to_bf16 = scalar::to_bf16;
   table.gemv = scalar::gemv;
+  table.quant_gemv = scalar::quant_gemv;
+  table.dequantise = scalar::dequantise;
   table.gemm_f32.mr = scalar::kMr;
   table.gemm_f32.nr = scalar::kNr;
   table.gemm_f32.k_step = 1;

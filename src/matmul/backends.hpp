@@ -8,9 +8,10 @@
 
 namespace pali {
 
-// Each binds a checked weight. native and reference always succeed; onednn returns null and a
-// reason where it declines.
+// Each binds a checked weight. native (of floats), quantised and reference always succeed; onednn
+// returns null and a reason where it declines.
 std::unique_ptr<PackedLinear> native_linear(const WeightRef& weight, const MatmulPolicy& policy);
+std::unique_ptr<PackedLinear> quantised_linear(const WeightRef& weight);  // native, int8 and int4
 std::unique_ptr<PackedLinear> reference_linear(const WeightRef& weight);
 std::unique_ptr<PackedLinear> onednn_linear(const WeightRef& weight, const MatmulPolicy& policy,
                                             std::string& declined);
@@ -24,6 +25,8 @@ void check_run(const PackedLinear& linear, ConstMat x, Mat y, const Epilogue& ep
 constexpr KernelType kernel_type(DType type) {
   return type == DType::f32    ? KernelType::f32
          : type == DType::bf16 ? KernelType::bf16
+         : type == DType::i8   ? KernelType::int8
+         : type == DType::i4   ? KernelType::int4
                                : KernelType::f16;
 }
 

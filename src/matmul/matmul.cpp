@@ -33,13 +33,16 @@ class LinearByShape final : public PackedLinear {
 };
 
 void check_weight(const WeightRef& weight) {
-  if (!is_float_weight(weight.dtype)) {
+  if (!is_float_weight(weight.dtype) && !is_quantised(weight.dtype)) {
     throw Error(ErrorCode::unsupported, "products with " + std::string(dtype_name(weight.dtype)) +
                                             " weights are not supported (tensor " + weight.name +
-                                            "); convert it to f32, bf16 or f16");
+                                            "); convert it to f32, bf16, f16, int8 or int4");
   }
   PALI_ASSERT(!weight.empty() && weight.out >= 1 && weight.in >= 1);
   PALI_ASSERT(weight.out_stride >= 1 && weight.in_stride >= 1);
+  PALI_ASSERT(
+      !is_quantised(weight.dtype) ||
+      (weight.scales != nullptr && weight.out_stride == weight.in && weight.in_stride == 1));
 }
 
 }  // namespace
@@ -71,7 +74,8 @@ std::unique_ptr<PackedLinear> pack_linear(const WeightRef& weight, const MatmulP
     if (onednn == nullptr && declined != nullptr) *declined = reason;
   }
   if (asked && onednn != nullptr) return onednn;
-  auto native = native_linear(weight, policy);
+  auto native =
+      is_quantised(weight.dtype) ? quantised_linear(weight) : native_linear(weight, policy);
   if (onednn == nullptr) return native;
   return std::make_unique<LinearByShape>(std::move(native), std::move(onednn), weight.dtype,
                                          policy.compute);

@@ -59,8 +59,9 @@ class PackedLinear {
   virtual std::string_view backend() const = 0;
 };
 
-// Binds `weight` (f32, bf16 or f16; any strides). Falls back to native where a backend declines;
-// `declined`, where given, receives the reason. Throws Error(unsupported) for other types.
+// Binds `weight` (f32, bf16 or f16 in any strides; int8, int4). Falls back to native where a
+// backend declines; `declined`, where given, receives the reason. Throws Error(unsupported) for
+// other types.
 std::unique_ptr<PackedLinear> pack_linear(const WeightRef& weight, const MatmulPolicy& policy,
                                           std::string* declined = nullptr);
 

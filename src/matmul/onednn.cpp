@@ -222,6 +222,8 @@ std::unique_ptr<PackedLinear> onednn_linear(const WeightRef& weight, const Matmu
                " is forced";
   } else if (!weight.rows_contiguous()) {
     declined = "oneDNN is given [out, in] weights only";
+  } else if (is_quantised(weight.dtype)) {
+    declined = "oneDNN is not given quantised weights here";
   } else if (weight.dtype == DType::f16) {
     declined = "oneDNN does not multiply f16 here";
   } else if (weight.dtype == DType::bf16 && policy.compute != ComputeType::bf16) {

@@ -15,6 +15,7 @@ Model build_model(Checkpoint checkpoint, const ModelOptions& options) {
   model.checkpoint = std::move(checkpoint);
   const ModelConfig& config = model.checkpoint.config;
   const TensorTable& table = model.checkpoint.table;
+  table.check_scales(model.checkpoint.store.where());
   progress(0.0);
   if (config.vision) {
     model.vision.emplace(*config.vision, table, options.policy, options.resolution);

@@ -12,6 +12,7 @@
 #include "io/tensor_table.hpp"
 #include "io/weight_store.hpp"
 #include "matmul/matmul.hpp"
+#include "matmul/quantise.hpp"
 #include "model/decoder.hpp"
 #include "model/model_config.hpp"
 #include "model/text_tower.hpp"
@@ -65,9 +66,17 @@ Checkpoint compose_checkpoint(const ComposeOptions& options);
 // (f32 or bf16): for benchmarks. No tokenizer.
 Checkpoint random_checkpoint(const std::filesystem::path& config_file, DType dtype, uint64_t seed);
 
-// Writes a pali checkpoint (models/FORMAT.md); `dtype` empty keeps each tensor's own.
-void write_checkpoint(const Checkpoint& checkpoint, std::optional<DType> dtype,
-                      const std::filesystem::path& path);
+// What rounding to integers cost a tensor.
+struct TensorError {
+  std::string name;
+  DType dtype = DType::i8;
+  QuantisationError error;
+};
+
+// Writes a pali checkpoint (models/FORMAT.md); `dtype` empty keeps each tensor's own. Returns what
+// was quantised on the way.
+std::vector<TensorError> write_checkpoint(const Checkpoint& checkpoint, std::optional<DType> dtype,
+                                          const std::filesystem::path& path);
 
 // The running model. Immutable; owns the checkpoint its weights lie in.
 struct Model {

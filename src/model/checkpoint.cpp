@@ -101,10 +101,11 @@ ConfigFiles metadata_files(const WeightStore& store) {
                     "convert` wrote");
   }
   const std::string* version = value(metadata_key::kVersion);
-  if (version == nullptr || *version != kFormatVersion) {
+  if (version == nullptr || (*version != kFormatVersion && *version != kQuantisedVersion)) {
     throw Error(ErrorCode::unsupported, "format_version " + quote(version ? *version : "") + " (" +
-                                            store.where() + "); this program reads version " +
-                                            kFormatVersion + ": convert the model again");
+                                            store.where() + "); this program reads versions " +
+                                            kFormatVersion + " and " + kQuantisedVersion +
+                                            ": convert the model again");
   }
   const auto parsed = [&](const char* key) -> std::optional<Json> {
     const std::string* text = value(key);
@@ -124,6 +125,26 @@ ConfigFiles metadata_files(const WeightStore& store) {
   files.generation = parsed(metadata_key::kGeneration);
   files.tokenizer = parsed(metadata_key::kTokenizer);
   return files;
+}
+
+// A row of 63 int4 weights takes as many bytes as one of 64: the metadata say which it is.
+void check_int4_shapes(const Checkpoint& checkpoint) {
+  std::optional<Json> shapes;
+  for (const auto& [name, tensor] : checkpoint.table.bound()) {
+    if (tensor.ref.dtype != DType::i4) continue;
+    const std::string where = checkpoint.store.where() + ", metadata int4_shapes";
+    if (!shapes) {
+      const auto text = checkpoint.store.metadata().find(metadata_key::kInt4Shapes);
+      shapes = text == checkpoint.store.metadata().end() ? Json::object()
+                                                         : parse_json(text->second, where);
+    }
+    const Json expected = tensor.rule.shape;
+    const Json found = shapes->is_object() ? shapes->value(name, Json()) : Json();
+    if (found == expected) continue;
+    throw Error(ErrorCode::corrupt_file, "tensor " + quote(name) + ": expected shape " +
+                                             expected.dump() + ", found " + quote(found.dump()) +
+                                             " (" + where + "); convert the model again");
+  }
 }
 
 // Tensors that checkpoints carry and nobody needs: position indices, other names of the embedding
@@ -276,6 +297,7 @@ Checkpoint open_checkpoint(const fs::path& path, const CheckpointOptions& option
   const bool given = family.extra_ids_given;
   Checkpoint checkpoint =
       bind_checkpoint(std::move(family), std::move(store), std::move(format), path);
+  check_int4_shapes(checkpoint);
   open_tokenizer(checkpoint, TokenizerOpener(checkpoint.config, extra_ids, given),
                  options.tokenizer);
   if (checkpoint.config.language && checkpoint.tokenizer) {

@@ -18,13 +18,15 @@ std::string last_name(const std::filesystem::path& path);
 // Keys of a pali checkpoint's __metadata__ (models/FORMAT.md).
 namespace metadata_key {
 inline constexpr const char* kFormat = "format";           // "pali"
-inline constexpr const char* kVersion = "format_version";  // "1"
+inline constexpr const char* kVersion = "format_version";  // "1", "2"
 inline constexpr const char* kConfig = "config";
 inline constexpr const char* kPreprocessor = "preprocessor_config";
 inline constexpr const char* kGeneration = "generation_config";
 inline constexpr const char* kTokenizer = "tokenizer_config";
 inline constexpr const char* kSource = "source";
+inline constexpr const char* kInt4Shapes = "int4_shapes";  // {"NAME": [out, in], ...}
 }  // namespace metadata_key
 inline constexpr const char* kFormatVersion = "1";
+inline constexpr const char* kQuantisedVersion = "2";  // with int8 or int4 tensors
 
 }  // namespace pali

@@ -1,58 +1,36 @@
 // Writing a pali checkpoint: canonical names and shapes, everything the model needs to run alone.
 #include <algorithm>
-#include <cstring>
+#include <list>
 
 #include "io/safetensors.hpp"
 #include "model/checkpoint.hpp"
 #include "model/configs/shared_files.hpp"
+#include "model/storage.hpp"
 
 namespace pali {
-namespace {
-
-// What a tensor is stored as: its own type unless told; never narrower than its row allows, so that
-// norms, biases and bias tables are not rounded.
-DType target_dtype(const BoundTensor& tensor, std::optional<DType> dtype) {
-  const DType own = tensor.ref.dtype;
-  if (!dtype) return own;
-  return tensor.rule.least == Precision::f32 && *dtype != DType::f32 ? own : *dtype;
-}
-
-// The tensor row by row in `type`; widening is exact, f32_to_bf16 rounds to nearest even.
-void write_values(const WeightRef& ref, DType type, std::span<std::byte> out) {
-  std::byte* to = out.data();
-  const int64_t row_bytes = ref.in * dtype_bytes(type);
-  for (int64_t o = 0; o < ref.out; ++o, to += row_bytes) {
-    if (ref.dtype == type && ref.rows_contiguous()) {
-      std::memcpy(to, ref.row(o), static_cast<size_t>(row_bytes));
-      continue;
-    }
-    for (int64_t i = 0; i < ref.in; ++i) {
-      const float value = ref.at(o, i);
-      if (type == DType::f32) {
-        std::memcpy(to + i * 4, &value, 4);
-      } else {
-        const uint16_t bits = f32_to_bf16(value);
-        std::memcpy(to + i * 2, &bits, 2);
-      }
-    }
-  }
-}
-
-}  // namespace
-
-void write_checkpoint(const Checkpoint& checkpoint, std::optional<DType> dtype,
-                      const std::filesystem::path& path) {
-  if (dtype && *dtype != DType::f32 && *dtype != DType::bf16) {
+std::vector<TensorError> write_checkpoint(const Checkpoint& checkpoint, std::optional<DType> dtype,
+                                          const std::filesystem::path& path) {
+  if (dtype && *dtype != DType::f32 && *dtype != DType::bf16 && !is_quantised(*dtype)) {
     throw Error(ErrorCode::unsupported, std::string("weights of dtype ") + dtype_name(*dtype) +
                                             " are not written by this version (" + path.string() +
-                                            "); use f32 or bf16");
+                                            "); use f32, bf16, int8 or int4");
   }
+  checkpoint.table.check_scales(checkpoint.store.where());
   std::vector<SafetensorsOutput> tensors;
+  std::vector<TensorError> errors;
+  Json int4_shapes = Json::object();
+  bool quantised = false;
+  std::list<StoredForm> forms;  // scales of all tensors, weights of one at a time
   for (const auto& [name, tensor] : checkpoint.table.bound()) {
-    const DType type = target_dtype(tensor, dtype);
-    const WeightRef& ref = tensor.ref;
-    tensors.push_back({name, type, tensor.rule.shape,
-                       [&ref, type](std::span<std::byte> out) { write_values(ref, type, out); }});
+    const StoredForm& form = forms.emplace_back(tensor, dtype);
+    tensors.push_back({name, form.container_type(), form.shape(),
+                       [&form](std::span<std::byte> out) { form.write(out); }});
+    if (form.error()) errors.push_back({name, form.type(), *form.error()});
+    if (!form.has_scales()) continue;
+    quantised = true;
+    tensors.push_back({name + std::string(kScaleSuffix), form.scale_type(), form.scale_shape(),
+                       [&form](std::span<std::byte> out) { form.write_scales(out); }});
+    if (form.type() == DType::i4) int4_shapes[name] = tensor.rule.shape;
   }
   if (checkpoint.tokenizer) {
     const std::span<const std::byte> model = checkpoint.tokenizer->model_bytes();
@@ -65,7 +43,8 @@ void write_checkpoint(const Checkpoint& checkpoint, std::optional<DType> dtype,
   }
   std::map<std::string, std::string> metadata;
   metadata[metadata_key::kFormat] = "pali";
-  metadata[metadata_key::kVersion] = kFormatVersion;
+  metadata[metadata_key::kVersion] = quantised ? kQuantisedVersion : kFormatVersion;
+  if (!int4_shapes.empty()) metadata[metadata_key::kInt4Shapes] = int4_shapes.dump();
   metadata[metadata_key::kConfig] = checkpoint.config.json;
   if (checkpoint.config.vision) {
     metadata[metadata_key::kPreprocessor] =
@@ -81,6 +60,7 @@ void write_checkpoint(const Checkpoint& checkpoint, std::optional<DType> dtype,
   metadata[metadata_key::kSource] =
       source == checkpoint.store.metadata().end() ? last_name(checkpoint.path) : source->second;
   write_safetensors(path, tensors, metadata);
+  return errors;
 }
 
 }  // namespace pali

@@ -6,7 +6,7 @@
 namespace pali {
 
 void embed_tokens(const WeightRef& table, std::span<const int32_t> ids, Mat out) {
-  PALI_ASSERT(is_float_weight(table.dtype));
+  PALI_ASSERT(is_float_weight(table.dtype) || is_quantised(table.dtype));
   PALI_ASSERT(out.rows == static_cast<int64_t>(ids.size()) && out.cols == table.in);
   for (size_t t = 0; t < ids.size(); ++t) {
     PALI_ASSERT(ids[t] >= 0 && ids[t] < table.out);

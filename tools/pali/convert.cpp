@@ -41,11 +41,23 @@ void run(Arguments& arguments) {
   warn(arguments.output, report.warnings);
   if (arguments.output.json) {
     Output output("-");
-    output.write(to_line({{"output", options.output.string()},
-                          {"tensors", report.tensors},
-                          {"bytes", report.bytes}}));
+    Json quantised = Json::array();
+    for (const QuantisedTensor& tensor : report.quantised) {
+      quantised.push_back({{"name", tensor.name},
+                           {"dtype", tensor.dtype},
+                           {"rms_error", tensor.rms_error},
+                           {"max_error", tensor.max_error}});
+    }
+    Json object = {
+        {"output", options.output.string()}, {"tensors", report.tensors}, {"bytes", report.bytes}};
+    if (!quantised.empty()) object["quantised"] = std::move(quantised);
+    output.write(to_line(object));
     output.finish();
   } else if (!arguments.output.quiet) {
+    for (const QuantisedTensor& tensor : report.quantised) {
+      std::fprintf(stderr, "pali: %s: %s, rms error %.3f %%, max %.3f %%\n", tensor.name.c_str(),
+                   tensor.dtype.c_str(), 100 * tensor.rms_error, 100 * tensor.max_error);
+    }
     std::fprintf(stderr, "pali: wrote %s: %lld tensors, %.1f MB\n", options.output.c_str(),
                  static_cast<long long>(report.tensors), static_cast<double>(report.bytes) / 1e6);
   }

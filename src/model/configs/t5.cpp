@@ -111,6 +111,7 @@ void add_t5_rules(const EncoderDecoderConfig& config, const std::vector<std::str
                   std::vector<TensorRule>& all) {
   RuleWriter rules(all, prefixes);
   TensorRule& embed = rules.matrix("lm.embed", "shared.weight", config.vocab, config.width);
+  embed.least = Precision::int8;  // io/tensor_table.hpp says why
   for (const std::string& prefix : prefixes) {
     embed.sources.push_back(prefix + "encoder.embed_tokens.weight");
     embed.sources.push_back(prefix + "decoder.embed_tokens.weight");

@@ -85,5 +85,25 @@ TEST(DType, LoadsUnalignedWeights) {
   EXPECT_EQ(load_weight(memory + 17, DType::f16, 1), -1.5f);
 }
 
+// Every half survives, and what lies between two goes to the nearer, or to the even one.
+TEST(DType, NarrowsToF16) {
+  for (uint32_t bits = 0; bits < 0x7c00; ++bits) {
+    const auto half = static_cast<uint16_t>(bits);
+    const float value = f16_to_f32(half), next = f16_to_f32(static_cast<uint16_t>(half + 1));
+    ASSERT_EQ(f32_to_f16(value), half);
+    ASSERT_EQ(f32_to_f16(-value), half | 0x8000u);
+    if (bits == 0x7bff) break;  // the next one is infinite
+    const float middle = (value + next) / 2;
+    ASSERT_EQ(f32_to_f16(middle), bits % 2 == 0 ? half : half + 1) << bits;
+    ASSERT_EQ(f32_to_f16(std::nextafter(middle, 0.0f)), half) << bits;
+    ASSERT_EQ(f32_to_f16(std::nextafter(middle, next)), half + 1) << bits;
+  }
+  EXPECT_EQ(f32_to_f16(65519.0f), 0x7bff);
+  EXPECT_EQ(f32_to_f16(65520.0f), 0x7c00);
+  EXPECT_EQ(f32_to_f16(1e30f), 0x7c00);
+  EXPECT_EQ(f32_to_f16(-std::numeric_limits<float>::infinity()), 0xfc00);
+  EXPECT_EQ(f32_to_f16(std::numeric_limits<float>::quiet_NaN()) & 0x7e00, 0x7e00);
+}
+
 }  // namespace
 }  // namespace pali

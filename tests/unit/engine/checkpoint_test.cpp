@@ -101,8 +101,53 @@ TEST(Checkpoint, StorageTypesAtLoad) {
   }
   // Norms and biases stay f32 at load and are bf16 in the file: a bf16 step or two of the largest.
   EXPECT_LT(difference, largest * 0x1p-6f);
-  options.dtype = WeightType::int8;
-  EXPECT_THROW(Engine::open(model("pali3"), options), Error);
+}
+
+// Rounded at load or by conversion: the same bits, at any number of threads.
+TEST(Checkpoint, QuantisedAtLoadEqualsTheConvertedFile) {
+  const ScratchFolder scratch("quantised");
+  for (const auto& [type, name] :
+       {std::pair{WeightType::int8, "int8"}, {WeightType::int4, "int4"}}) {
+    ConvertOptions convert_options;
+    convert_options.source = model("pali3");
+    convert_options.output = scratch / "quantised.safetensors";
+    convert_options.dtype = type;
+    const ConvertReport report = convert(convert_options);
+    ASSERT_GT(report.quantised.size(), 10u);
+    for (const QuantisedTensor& tensor : report.quantised) {
+      EXPECT_GT(tensor.rms_error, 0) << tensor.name;
+      EXPECT_LT(tensor.rms_error, type == WeightType::int8 ? 0.02 : 0.15) << tensor.name;
+    }
+    const CheckpointInfo info = inspect(convert_options.output);
+    EXPECT_GT(info.dtypes.at(name), 0);
+    EXPECT_EQ(info.parameters, inspect(model("pali3")).parameters);
+    EXPECT_TRUE(std::any_of(info.tensors.begin(), info.tensors.end(), [&](const TensorSummary& t) {
+      return t.dtype == name && t.shape.size() == 2;
+    }));
+    EngineOptions at_load = threads(1);
+    at_load.dtype = type;
+    const Engine cast = Engine::open(model("pali3"), at_load);
+    const Engine file = Engine::open(convert_options.output, threads(1));
+    const Engine wide = Engine::open(convert_options.output, threads(3));
+    EXPECT_GT(cast.info().dtypes.at(name), 0);
+    EXPECT_EQ(file.info().dtypes, cast.info().dtypes);
+    for (int seed = 0; seed < 3; ++seed) {
+      const Result a = cast.run(ask(seed)), b = file.run(ask(seed)), c = wide.run(ask(seed));
+      EXPECT_EQ(a.tokens, b.tokens);
+      EXPECT_EQ(a.logprob, b.logprob);
+      EXPECT_EQ(b.logprob, c.logprob);
+      EXPECT_EQ(file.embed_tokens(picture(seed)).values, wide.embed_tokens(picture(seed)).values);
+    }
+    // A quantised file converted to its own type is the same file; to f32, the same answers.
+    convert_options.source = convert_options.output;
+    convert_options.output = scratch / "again.safetensors";
+    EXPECT_TRUE(convert(convert_options).quantised.empty());
+    const auto bytes = [](const std::filesystem::path& path) {
+      std::ifstream file_stream(path, std::ios::binary);
+      return std::string(std::istreambuf_iterator<char>(file_stream), {});
+    };
+    EXPECT_EQ(bytes(convert_options.source), bytes(convert_options.output));
+  }
 }
 
 TEST(Checkpoint, BuiltinModelOpens) {

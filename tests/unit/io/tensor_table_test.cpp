@@ -142,5 +142,42 @@ TEST(TensorTable, TheTokenizerIsNoUnusedWeight) {
   EXPECT_TRUE(TensorTable::bind(store, {}).unused().empty());
 }
 
+TEST(TensorTable, QuantisedTensorsAndTheirScales) {
+  const auto bind = [](std::vector<int64_t> shape, DType type, std::vector<int64_t> scales,
+                       DType scale_type, Precision least = Precision::any, uint8_t fill = 0) {
+    WeightStore store;
+    add(store, "w", std::move(shape), type);
+    if (!scales.empty()) {
+      const std::span<std::byte> memory = store.add_owned("w.scale", scale_type, scales);
+      std::memset(memory.data(), fill, memory.size());
+    }
+    TensorRule one = rule("w", {"other"}, {3, 35});
+    one.least = least;
+    const TensorTable table = TensorTable::bind(store, {one});
+    table.check_scales("here");
+    EXPECT_TRUE(table.unused().empty());
+    EXPECT_EQ(table.parameters(), 105);
+    return table.matrix("w").dtype;
+  };
+  EXPECT_EQ(bind({3, 35}, DType::i8, {3}, DType::f32), DType::i8);
+  EXPECT_EQ(bind({3, 18}, DType::u8, {3, 2}, DType::f16), DType::i4);
+  const auto refuse = [&](std::initializer_list<std::string_view> parts, auto... arguments) {
+    expect_error(ErrorCode::corrupt_file, parts, [&] { bind(arguments...); });
+  };
+  using Shape = std::vector<int64_t>;
+  refuse({"'w.scale'", "f32 [3]", "none"}, Shape{3, 35}, DType::i8, Shape{}, DType::f32);
+  refuse({"'w.scale'", "f16 [3, 2]", "none"}, Shape{3, 18}, DType::u8, Shape{}, DType::f16);
+  refuse({"'w.scale'", "found f32 [2]"}, Shape{3, 35}, DType::i8, Shape{2}, DType::f32);
+  refuse({"'w.scale'", "found f16 [3]"}, Shape{3, 35}, DType::i8, Shape{3}, DType::f16);
+  refuse({"'w.scale'", "found f16 [3, 1]"}, Shape{3, 18}, DType::u8, Shape{3, 1}, DType::f16);
+  refuse({"'w'", "[3, 18]", "[3, 17]"}, Shape{3, 17}, DType::u8, Shape{3, 2}, DType::f16);
+  refuse({"'w'", "[3, 35]", "[35, 3]"}, Shape{35, 3}, DType::i8, Shape{3}, DType::f32);
+  refuse({"'w'", "found i8"}, Shape{3, 35}, DType::i8, Shape{3}, DType::f32, Precision::f32);
+  refuse({"'w.scale'", "finite", "here"}, Shape{3, 35}, DType::i8, Shape{3}, DType::f32,
+         Precision::any, uint8_t{0xff});
+  refuse({"'w.scale'", "finite"}, Shape{3, 18}, DType::u8, Shape{3, 2}, DType::f16, Precision::any,
+         uint8_t{0x7c});
+}
+
 }  // namespace
 }  // namespace pali

@@ -1,0 +1,118 @@
+// Products with int8 and int4 weights on our own kernels. Few rows of x stream the weights in
+// place; many rows widen a tile's rows of W to f32 and go the way of f32. Nothing but the weights
+// is rounded, so both give what the dequantised weights would.
+#include <algorithm>
+
+#include "exec/scratch.hpp"
+#include "matmul/backends.hpp"
+#include "matmul/blocking.hpp"
+#include "matmul/epilogue.hpp"
+
+namespace pali {
+namespace {
+
+class QuantisedLinear final : public PackedLinear {
+ public:
+  explicit QuantisedLinear(const WeightRef& weight) : weight_(weight) {}
+  int64_t out() const override { return weight_.out; }
+  int64_t in() const override { return weight_.in; }
+  std::string_view backend() const override { return "native"; }
+
+  void run(const Context& context, ConstMat x, Mat y, const Epilogue& epilogue) const override {
+    check_run(*this, x, y, epilogue);
+    if (x.rows == 0) return;
+    if (x.rows <= kGemvRows) {
+      run_gemv(context, x, y, epilogue);
+    } else {
+      run_gemm(context, x, y, epilogue);
+    }
+  }
+
+ private:
+  void run_gemv(const Context& context, ConstMat x, Mat y, const Epilogue& epilogue) const;
+  void run_gemm(const Context& context, ConstMat x, Mat y, const Epilogue& epilogue) const;
+  WeightRef weight_;
+};
+
+void QuantisedLinear::run_gemv(const Context& context, ConstMat x, Mat y,
+                               const Epilogue& epilogue) const {
+  const int64_t block = gemv_block(row_bytes(weight_.dtype, in()));
+  context.pool.parallel_for(out(), block, [&](int64_t begin, int64_t end, int) {
+    Scratch product_scratch(x.rows * block * 4);
+    for (int64_t first = begin; first < end; first += block) {
+      const int64_t count = std::min(block, end - first);
+      const Mat product(product_scratch.as<float>(), x.rows, count, block);
+      context.kernels.quant_gemv({.x = x.data,
+                                  .x_stride = x.stride,
+                                  .m = x.rows,
+                                  .w = weight_.row(first),
+                                  .scales = weight_.row_scales(first),
+                                  .type = kernel_type(weight_.dtype),
+                                  .n = count,
+                                  .k = in(),
+                                  .y = product.data,
+                                  .y_stride = product.stride});
+      finish_tile(context.kernels, product, 0, first, epilogue, y);
+    }
+  });
+}
+
+void QuantisedLinear::run_gemm(const Context& context, ConstMat x, Mat y,
+                               const Epilogue& epilogue) const {
+  const GemmKernels& gemm = context.kernels.gemm_f32;
+  const GemmBlocking blocking = gemm_blocking(x.rows, out(), in(), gemm);
+  const int64_t panel = gemm.nr * blocking.kc;  // gemm_f32 pads nothing along k
+  const int64_t panels = ceil_div(blocking.nc, gemm.nr);
+  const int64_t c_stride = padded_stride(blocking.nc, sizeof(float));
+  const int64_t wide_stride = padded_stride(in(), sizeof(float));
+  const int64_t k_blocks = ceil_div(in(), blocking.kc);
+  const KernelType type = kernel_type(weight_.dtype);
+
+  // A tile's weights become panels for all of K at once, since scales belong to whole rows; its row
+  // blocks then share them.
+  const auto column = [&](int64_t n0, float* wide, float* packed, float* c) {
+    const int64_t nc = std::min(blocking.nc, out() - n0);
+    for (int64_t j = 0; j < nc; j += gemm.nr) {
+      const int64_t n = std::min<int64_t>(gemm.nr, nc - j);
+      for (int64_t row = 0; row < n; ++row) {
+        context.kernels.dequantise(weight_.row(n0 + j + row), weight_.row_scales(n0 + j + row),
+                                   type, in(), wide + row * wide_stride);
+      }
+      for (int64_t kb = 0; kb < k_blocks; ++kb) {
+        const int64_t k0 = kb * blocking.kc;
+        gemm.pack_weights(reinterpret_cast<const std::byte*>(wide + k0), KernelType::f32,
+                          wide_stride, 1, n, std::min(blocking.kc, in() - k0),
+                          packed + (kb * panels + j / gemm.nr) * panel);
+      }
+    }
+    for (int64_t m0 = 0; m0 < x.rows; m0 += blocking.mc) {
+      const int64_t mc = std::min(blocking.mc, x.rows - m0);
+      for (int64_t kb = 0; kb < k_blocks; ++kb) {
+        const int64_t k0 = kb * blocking.kc, kc = std::min(blocking.kc, in() - k0);
+        for (int64_t i = 0; i < mc; i += gemm.mr) {
+          for (int64_t j = 0; j < nc; j += gemm.nr) {
+            gemm.multiply(x.row(m0 + i) + k0, x.stride, std::min<int64_t>(gemm.mr, mc - i),
+                          packed + (kb * panels + j / gemm.nr) * panel, kc, c + i * c_stride + j,
+                          c_stride, std::min<int64_t>(gemm.nr, nc - j), /*accumulate=*/kb != 0);
+          }
+        }
+      }
+      finish_tile(context.kernels, ConstMat(c, mc, nc, c_stride), m0, n0, epilogue, y);
+    }
+  };
+  context.pool.parallel_for(ceil_div(out(), blocking.nc), 1, [&](int64_t begin, int64_t end, int) {
+    Scratch wide(gemm.nr * wide_stride * 4), packed(k_blocks * panels * panel * 4);
+    Scratch c(std::min(blocking.mc, x.rows) * c_stride * 4);
+    for (int64_t n = begin; n < end; ++n) {
+      column(n * blocking.nc, wide.as<float>(), packed.as<float>(), c.as<float>());
+    }
+  });
+}
+
+}  // namespace
+
+std::unique_ptr<PackedLinear> quantised_linear(const WeightRef& weight) {
+  return std::make_unique<QuantisedLinear>(weight);
+}
+
+}  // namespace pali

@@ -1,0 +1,71 @@
+#include "model/storage.hpp"
+
+#include <cstring>
+
+namespace pali {
+namespace {
+
+DType target_type(const BoundTensor& tensor, std::optional<DType> wanted) {
+  const DType own = tensor.ref.dtype;
+  if (!wanted || *wanted == own || *wanted == DType::f32) return wanted.value_or(own);
+  switch (tensor.rule.least) {
+    case Precision::f32:
+      return own;
+    case Precision::bf16:
+      return DType::bf16;
+    case Precision::int8:
+      return *wanted == DType::i4 ? DType::i8 : *wanted;
+    case Precision::any:
+      return *wanted;
+  }
+  return own;
+}
+
+}  // namespace
+
+StoredForm::StoredForm(const BoundTensor& tensor, std::optional<DType> wanted)
+    : tensor_(&tensor), type_(target_type(tensor, wanted)) {
+  if (!has_scales() || type_ == tensor.ref.dtype) return;
+  error_.emplace();
+  scales_ = quantisation_scales(tensor.ref, type_, &*error_);
+}
+
+std::vector<int64_t> StoredForm::shape() const {
+  if (type_ != DType::i4) return tensor_->rule.shape;
+  return {tensor_->ref.out, row_bytes(type_, tensor_->ref.in)};
+}
+
+std::vector<int64_t> StoredForm::scale_shape() const {
+  if (type_ == DType::i8) return {tensor_->ref.out};
+  return {tensor_->ref.out, int4_groups(tensor_->ref.in)};
+}
+
+void StoredForm::write_scales(std::span<std::byte> out) const {
+  const std::byte* from = error_ ? scales_.data() : tensor_->ref.scales;
+  std::memcpy(out.data(), from, out.size());
+}
+
+// Widening is exact, f32_to_bf16 rounds to nearest even.
+void StoredForm::write(std::span<std::byte> out) const {
+  const WeightRef& ref = tensor_->ref;
+  if (error_) return quantise(ref, type_, scales_.data(), out.data());
+  std::byte* to = out.data();
+  const int64_t bytes = row_bytes(type_, ref.in);
+  for (int64_t o = 0; o < ref.out; ++o, to += bytes) {
+    if (ref.dtype == type_ && ref.rows_contiguous()) {
+      std::memcpy(to, ref.row(o), static_cast<size_t>(bytes));
+      continue;
+    }
+    for (int64_t i = 0; i < ref.in; ++i) {
+      const float value = ref.at(o, i);
+      if (type_ == DType::f32) {
+        std::memcpy(to + i * 4, &value, 4);
+      } else {
+        const uint16_t bits = f32_to_bf16(value);
+        std::memcpy(to + i * 2, &bits, 2);
+      }
+    }
+  }
+}
+
+}  // namespace pali

@@ -1,0 +1,182 @@
+// Rounding to int8 and int4, and products with the result: every backend and tier against the
+// dequantised weights in double; the same bits at any thread count.
+#include "matmul/quantise.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "kernels/isa.hpp"
+#include "matmul/matmul.hpp"
+#include "support/expect_error.hpp"
+#include "unit/matmul/weights.hpp"
+
+namespace pali {
+namespace {
+
+using test::Layout;
+using test::TestMatrix;
+using test::TestWeight;
+
+// A weight quantised into memory of its own, at odd addresses.
+class Quantised {
+ public:
+  Quantised(const WeightRef& source, DType type) {
+    scales_ = quantisation_scales(source, type, &error);
+    const int64_t bytes = source.out * row_bytes(type, source.in);
+    memory_.resize(static_cast<size_t>(bytes + scales_.size() + 3), std::byte{0xa5});
+    quantise(source, type, scales_.data(), memory_.data() + 1);
+    EXPECT_EQ(memory_[static_cast<size_t>(bytes) + 1], std::byte{0xa5}) << "wrote too far";
+    std::memcpy(memory_.data() + bytes + 2, scales_.data(), static_cast<size_t>(scales_.size()));
+    ref = {.name = "quantised",
+           .dtype = type,
+           .out = source.out,
+           .in = source.in,
+           .out_stride = source.in,
+           .data = memory_.data() + 1,
+           .scales = memory_.data() + bytes + 2};
+  }
+  WeightRef ref;
+  QuantisationError error;
+
+ private:
+  AlignedBuffer<std::byte> scales_;
+  std::vector<std::byte> memory_;
+};
+
+TEST(Quantise, Int8ErrsByHalfAStepOfItsRow) {
+  for (const Layout layout : {Layout::out_in, Layout::in_out}) {
+    for (const DType type : {DType::f32, DType::bf16, DType::f16}) {
+      const TestWeight weight(type, 9, 45, layout, 3, 2, 1);
+      const Quantised made(weight.ref(), DType::i8);
+      for (int64_t o = 0; o < 9; ++o) {
+        float most = 0;
+        for (int64_t i = 0; i < 45; ++i) most = std::max(most, std::abs(weight.ref().at(o, i)));
+        for (int64_t i = 0; i < 45; ++i) {
+          EXPECT_NEAR(made.ref.at(o, i), weight.ref().at(o, i), most / 127 * 0.50001f);
+        }
+      }
+    }
+  }
+}
+
+TEST(Quantise, Int4ErrsByLittleMoreThanAStepAndBeatsPlainRounding) {
+  for (const int64_t in : {1, 2, 15, 31, 32, 33, 63, 64, 95}) {
+    const TestWeight weight(DType::f32, 40, in, Layout::out_in, 1, 4, 2);
+    const Quantised made(weight.ref(), DType::i4);
+    double squares = 0, plain = 0;
+    for (int64_t o = 0; o < 40; ++o) {
+      for (int64_t first = 0; first < in; first += 32) {
+        float most = 0;
+        const int64_t end = std::min(first + 32, in);
+        for (int64_t i = first; i < end; ++i) {
+          most = std::max(most, std::abs(weight.ref().at(o, i)));
+        }
+        for (int64_t i = first; i < end; ++i) {
+          const float w = weight.ref().at(o, i), step = most / 7;
+          const float miss = made.ref.at(o, i) - w;
+          // A scale of most / 7 at best side; clipping by the other candidates stays below 2 / 9.
+          EXPECT_LE(std::abs(miss), most * (2.0f / 9) * 1.001f) << in << " " << o << "," << i;
+          squares += double{miss} * miss;
+          const double rounded = std::nearbyint(w / step) * step - w;
+          plain += rounded * rounded;
+        }
+      }
+    }
+    if (in >= 15) {
+      EXPECT_LT(squares, plain) << in;
+    }
+  }
+}
+
+// models/FORMAT.md: byte j of a group holds w[j] and w[j + 16], each plus 8.
+TEST(Quantise, NibblesLieWhereTheFormatSays) {
+  std::vector<float> values(35);
+  for (int i = 0; i < 35; ++i) values[static_cast<size_t>(i)] = static_cast<float>(i % 16 - 8);
+  WeightRef ref = {.name = "w", .out = 1, .in = 35, .out_stride = 35};
+  ref.data = reinterpret_cast<const std::byte*>(values.data());
+  const Quantised made(ref, DType::i4);
+  EXPECT_EQ(made.error.rms, 0);
+  EXPECT_EQ(made.error.max, 0);
+  for (int j = 0; j < 16; ++j) EXPECT_EQ(std::to_integer<int>(made.ref.data[j]), j * 17) << j;
+  // The last group has three values, -8, -7, -6: two bytes.
+  EXPECT_EQ(std::to_integer<int>(made.ref.data[16]) & 15, 0);
+  EXPECT_EQ(std::to_integer<int>(made.ref.data[17]) >> 4, 8) << "no value: zero";
+  for (int i = 0; i < 35; ++i) EXPECT_EQ(made.ref.at(0, i), values[static_cast<size_t>(i)]);
+}
+
+TEST(Quantise, ZerosAndWhatCannotBeRounded) {
+  std::vector<float> values(64, 0.0f);
+  WeightRef ref = {.name = "w", .out = 2, .in = 32, .out_stride = 32};
+  ref.data = reinterpret_cast<const std::byte*>(values.data());
+  for (const DType type : {DType::i8, DType::i4}) {
+    const Quantised made(ref, type);
+    EXPECT_EQ(made.error.rms, 0);
+    EXPECT_EQ(made.ref.at(1, 31), 0.0f);
+  }
+  values[40] = 1e6f;
+  test::expect_error(ErrorCode::unsupported, {"'w'", "row 1", "int8"},
+                     [&] { quantisation_scales(ref, DType::i4, nullptr); });
+  EXPECT_NEAR(Quantised(ref, DType::i8).ref.at(1, 8), 1e6f, 1.0f);
+  for (const float bad : {std::numeric_limits<float>::infinity(), NAN}) {
+    values[40] = bad;
+    for (const DType type : {DType::i8, DType::i4}) {
+      test::expect_error(ErrorCode::corrupt_file, {"'w'", "finite", "row 1"},
+                         [&] { quantisation_scales(ref, type, nullptr); });
+    }
+  }
+}
+
+TEST(QuantisedProduct, EveryBackendMeetsTheDequantisedWeights) {
+  ThreadPool one(1), three(3);
+  struct Shape {
+    int64_t m, n, k;
+  };
+  std::vector<Shape> shapes = {{9, 130, 300}, {40, 65, 2100}, {8, 70, 128}, {600, 3, 40}};
+  for (int64_t size = 1; size <= 33; ++size) shapes.push_back({1 + size % 11, 34 - size, size});
+  for (const Shape& shape : shapes) {
+    const TestWeight weight(DType::f32, shape.n, shape.k, Layout::out_in, 0, 0, 5);
+    for (const DType type : {DType::i8, DType::i4}) {
+      const Quantised made(weight.ref(), type);
+      TestMatrix x(shape.m, shape.k, 3, 7);
+      const test::Expected expected = test::expected_product(made.ref, x.view(), {}, false);
+      for (const IsaTier& tier : isa_tiers()) {
+        if (!tier.available) continue;
+        const KernelTable kernels = kernel_table(tier.isa);
+        for (const MatmulBackend backend : {MatmulBackend::native, MatmulBackend::automatic,
+                                            MatmulBackend::onednn, MatmulBackend::reference}) {
+          const auto linear = pack_linear(made.ref, {backend, ComputeType::f32, tier.isa});
+          TestMatrix y(shape.m, shape.n, 5, 8), again(shape.m, shape.n, 5, 9);
+          linear->run({one, kernels}, x.view(), y.view());
+          linear->run({three, kernels}, x.view(), again.view());
+          ASSERT_EQ(test::mismatch(expected, y.view()), "")
+              << tier.name << " " << linear->backend() << " " << shape.m << "x" << shape.n << "x"
+              << shape.k;
+          ASSERT_TRUE(y.padding_intact());
+          for (int64_t m = 0; m < shape.m; ++m) {
+            ASSERT_EQ(0, std::memcmp(y.view().row(m), again.view().row(m),
+                                     static_cast<size_t>(shape.n) * 4));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(QuantisedProduct, OneDnnDeclines) {
+  const TestWeight weight(DType::f32, 4, 40, Layout::out_in, 0, 0, 5);
+  const Quantised made(weight.ref(), DType::i8);
+  std::string declined;
+  Isa best = Isa::scalar;
+  for (const IsaTier& tier : isa_tiers()) best = tier.available ? tier.isa : best;
+  EXPECT_EQ(
+      pack_linear(made.ref, {MatmulBackend::onednn, ComputeType::f32, best}, &declined)->backend(),
+      "native");
+  EXPECT_FALSE(declined.empty());
+}
+
+}  // namespace
+}  // namespace pali

@@ -1,13 +1,14 @@
-"""What can be in a scene: things (picture and name), words to write, fonts, background colours.
+"""What can be in a scene: things (picture and name), garments, words, fonts, photographs, colours.
 
 Pictures come from Noto Color Emoji (SIL OFL 1.1), names and words from Unicode CLDR (Unicode licence),
-letters from fonts that may be used in pictures freely. Nothing is downloaded: the files are Debian's
-packages fonts-noto-color-emoji, unicode-cldr-core, fonts-dejavu-core, fonts-dejavu-extra,
-fonts-liberation, fonts-lato and fonts-open-sans.
+garments from Fashion-MNIST (MIT), backgrounds from free wallpapers (CC BY, CC BY-SA, CC0), letters from
+fonts that may be used in pictures freely. Nothing is downloaded: the files are Debian's packages, which
+requirements.txt lists.
 """
 
 import csv
 import functools
+import gzip
 import os
 import re
 from pathlib import Path
@@ -28,6 +29,24 @@ TRAIN_FONTS = [
     "liberation/LiberationSerif-Bold.ttf", "liberation/LiberationMono-Bold.ttf",
     "lato/Lato-Regular.ttf", "lato/Lato-Bold.ttf", "lato/Lato-Black.ttf",
 ]
+# Photographs under the things; tests use others than training.
+PHOTO_ROOT = Path(os.environ.get("PALI_PHOTOS", "/usr/share/backgrounds"))
+TRAIN_PHOTOS = [
+    "Bridge_by_Sander_Klootwijk.jpg", "Dragonfly_by_Bolly.jpg", "Picture_0B_by_freespace.jpg",
+    "Wine_by_Jakkub_Mede.jpg", "aitzgorri_by_Aitzol_Berasategi.jpg", "analogpattern_by_Peter_Nerlich.jpg",
+    "free_by_Peter_Nerlich.jpg", "life_by_Aitzol_Berasategi.jpg",
+    "picosdeeuropa_by_Aitzol_Berasategi.jpg", "seeding_by_Clements_Engelhardt.jpg",
+    "umang_by_Abhishek_Mudgal.jpg", "Fossa_by_Jasper_Roks.jpg", "Kleiber_by_Lukas_Baubkus.jpg",
+    "Painting-Colors_by__herobrine7gamer.jpg", "city.png", "desert.png", "rhythm.jpg",
+]
+TEST_PHOTOS = [
+    "Picture_1A_by_freespace.jpg", "greentock_by_Peter_Nerlich.jpg", "sunset_by_Aitzol_Berasategi.jpg",
+    "Infinite-Sea_by_Aury88.jpg", "calla.png", "string.jpg",
+]
+
+GARMENT_ROOT = Path(os.environ.get("PALI_GARMENTS", "/usr/share/datasets/fashion-mnist"))
+GARMENTS = ["t-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
+
 TEST_FONTS = [
     "open-sans/OpenSans-Regular.ttf", "open-sans/OpenSans-Semibold.ttf", "open-sans/OpenSans-Bold.ttf",
     "dejavu/DejaVuSansMono-Bold.ttf", "liberation/LiberationSerif-Regular.ttf",
@@ -67,7 +86,16 @@ def annotations(language="en"):
 
 
 @functools.lru_cache(maxsize=None)
-def words(longest=7):
+def named(language):
+    """The name of every thing in a language of CLDR, e.g. "de"; English as classes.tsv has it."""
+    if language == "en":
+        return [name for _, name, _ in things()]
+    table = annotations(language)
+    return [table[character][0] for character, _, _ in things()]
+
+
+@functools.lru_cache(maxsize=None)
+def words(longest=10):
     """English words of 2..longest letters, from CLDR's names and keywords."""
     found = set()
     for name, keywords in annotations("en").values():
@@ -86,6 +114,24 @@ def picture(index):
     if box is None:
         raise SystemExit(f"{EMOJI_FONT} has no picture of {things()[index]}")
     return image.crop(box)
+
+
+@functools.lru_cache(maxsize=None)
+def photo(name):
+    """One photograph, its shorter side at most 1200 pixels."""
+    image = Image.open(PHOTO_ROOT / name).convert("RGB")
+    scale = 1200 / min(image.size)
+    return image.resize([round(v * scale) for v in image.size], Image.LANCZOS) if scale < 1 else image
+
+
+@functools.lru_cache(maxsize=None)
+def garments(test):
+    """(uint8 pictures [n, 28, 28], labels [n]) of Fashion-MNIST's public split."""
+    part = "t10k" if test else "train"
+    with gzip.open(GARMENT_ROOT / f"{part}-images-idx3-ubyte.gz") as f:
+        pictures = np.frombuffer(f.read(), np.uint8, offset=16).reshape(-1, 28, 28)
+    with gzip.open(GARMENT_ROOT / f"{part}-labels-idx1-ubyte.gz") as f:
+        return pictures, np.frombuffer(f.read(), np.uint8, offset=8)
 
 
 @functools.lru_cache(maxsize=512)

@@ -30,7 +30,8 @@ def main():
                 weights[k] = other[k]
             elif k.startswith("net.vision_tower.") and not torch.equal(weights[k], other[k]):
                 raise SystemExit(f"{k} differs: the two checkpoints have not the same ViT")
-    net = pali.Pali3(pali.MINI)
+    positions = next(v for k, v in weights.items() if k.endswith("vision_tower.embeddings.position_embedding.weight"))
+    net = pali.Pali3(pali.mini(round(positions.shape[0] ** 0.5) * pali.MINI["vision_config"]["patch_size"]))
     net.load_state_dict({k[4:]: v for k, v in weights.items() if k.startswith("net.")})
     pali.export(net, args.tokenizer, args.out)
     print(pali.sizes(net))

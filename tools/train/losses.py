@@ -3,13 +3,14 @@
 import torch
 import torch.nn.functional as F
 
+from batches import WORD
 from tokenizer import PAD
 
 
 def placing(read, places, labels):
     """How far places and boxes that are read from tokens are off."""
     off = (read.float() - places).square()
-    return off[..., :2].mean() + off[..., 2:][labels > 0].mean()
+    return off[..., :2].mean() + off[..., 2:][(labels > 0) & (labels <= WORD)].mean()
 
 
 def contrast(net, pooled, texts, same):
@@ -51,7 +52,7 @@ def some_patches(net, batch, keep):
     """ViT tokens of the patches that show something and of others up to `keep`, with their labels."""
     x = (batch["pixels"].permute(0, 3, 1, 2).float() / 127.5 - 1).to(net.projector.weight.dtype)
     tower = net.vision_tower
-    order = (torch.rand(batch["labels"].shape) + (batch["labels"] > 0)).topk(keep, dim=1).indices
+    order = (torch.rand(batch["labels"].shape) + ((batch["labels"] > 0) & (batch["labels"] <= WORD))).topk(keep, dim=1).indices
     row = torch.arange(len(order))[:, None]
     tokens = tower.post_layernorm(tower.encoder(inputs_embeds=tower.embeddings(x)[row, order]).last_hidden_state)
     return tokens, batch["labels"][row, order], batch["letters"][row, order], batch["places"][row, order]

@@ -21,21 +21,26 @@ from tokenizer import PAD, Tokenizer
 # transformers 5.23 ties T5's head always and scales its input by d_model**-0.5 ("scale_decoder_outputs")
 # unless a config says "tie_word_embeddings": false. So this model is tied and scaled, as PaLI's T5 1.0 form.
 MINI = {
-    "vision_config": {"model_type": "siglip_vision_model", "hidden_size": 192, "intermediate_size": 768,
-                      "num_hidden_layers": 6, "num_attention_heads": 3, "num_channels": 3, "image_size": 112,
+    "vision_config": {"model_type": "siglip_vision_model", "hidden_size": 256, "intermediate_size": 768,
+                      "num_hidden_layers": 6, "num_attention_heads": 4, "num_channels": 3, "image_size": 112,
                       "patch_size": 14, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6,
                       "attention_dropout": 0.0, "vision_use_head": True},
-    "text_config": {"model_type": "t5", "vocab_size": 1024, "d_model": 192, "d_kv": 32, "d_ff": 512,
-                    "num_layers": 3, "num_decoder_layers": 3, "num_heads": 6,
+    "text_config": {"model_type": "t5", "vocab_size": 3072, "d_model": 256, "d_kv": 64, "d_ff": 512,
+                    "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4,
                     "relative_attention_num_buckets": 32, "relative_attention_max_distance": 128,
                     "dropout_rate": 0.0, "layer_norm_epsilon": 1e-6, "feed_forward_proj": "gated-silu",
                     "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0},
-    "siglip_text_config": {"model_type": "siglip_text_model", "vocab_size": 1024, "hidden_size": 128,
+    "siglip_text_config": {"model_type": "siglip_text_model", "vocab_size": 3072, "hidden_size": 128,
                            "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 4,
-                           "max_position_embeddings": 16, "projection_size": 192,
+                           "max_position_embeddings": 32, "projection_size": 256,
                            "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6, "attention_dropout": 0.0,
                            "pad_token_id": 1, "bos_token_id": None, "eos_token_id": 1},
 }
+
+
+def mini(size):
+    """The configuration for pictures of that side."""
+    return MINI | {"vision_config": MINI["vision_config"] | {"image_size": size}}
 
 
 class Pali3(nn.Module):

@@ -1,4 +1,4 @@
-"""From a scene's description to prompts and answers. A further language is one more entry of LANGUAGES."""
+"""From a scene's description to prompts and answers. Captions come in every language of JOINS, questions in English."""
 
 import catalog
 
@@ -13,36 +13,44 @@ PROMPTS = {
 SEPARATOR = " ; "
 NOTHING = "none"
 
-LANGUAGES = {
+# How a list of things reads in each language: between things, before the last, and what a word is called.
+JOINS = {
+    "EN": (", ", " and ", "a word"), "DE": (", ", " und ", "Wort"), "FR": (", ", " et ", "mot"),
+    "ES": (", ", " y ", "palabra"), "IT": (", ", " e ", "parola"), "PT": (", ", " e ", "palavra"),
+    "RU": (", ", " и ", "слово"), "EL": (", ", " και ", "λέξη"), "ZH": ("、", "和", "文字"),
+    "JA": ("、", "と", "文字"), "KO": (", ", " 및 ", "단어"), "HI": (", ", " और ", "शब्द"),
+}
+QUESTIONS = {
     "EN": {
-        "and": " and ", "comma": ", ", "word": "a word",
         "what": "what is this?", "left": "what is on the left?", "right": "what is on the right?",
         "top": "what is at the top?", "bottom": "what is at the bottom?",
         "middle": "what is in the middle?", "colour": "what color is the background?",
         "count": "how many things are there?", "present": "is there {thing}?",
-        "where": "where is the {name}?", "written": "what is written?",
+        "where": "where is the {name}?", "written": "what is written?", "garment": "what garment is this?",
         "yes": "yes", "no": "no", "nothing": "nothing",
         "places": {"left": "left", "right": "right", "top": "top", "bottom": "bottom", "middle": "middle"},
     },
 }
-QUESTION_TYPES = ["what", "colour", "count", "present", "where", "written"]
+QUESTION_TYPES = ["what", "colour", "count", "present", "where", "written", "garment"]
 
 
-def name(index):
-    return catalog.things()[index][1]
+def name(index, lang="EN"):
+    return catalog.named(lang.lower())[index]
 
 
-def named(index):
-    """The name with its article."""
-    _, noun, article = catalog.things()[index]
-    return f"{article} {noun}" if article else noun
+def named(index, lang="EN"):
+    """The name; in English with its article."""
+    article = catalog.things()[index][2] if lang == "EN" else ""
+    return f"{article} {name(index, lang)}" if article else name(index, lang)
 
 
 def caption(scene, lang="EN"):
-    """'a dog, an apple and a word': things from left to right, then the word."""
-    t = LANGUAGES[lang]
-    parts = [named(o[0]) for o in scene["objects"]] + ([t["word"]] if scene["word"] else [])
-    return parts[0] if len(parts) == 1 else t["comma"].join(parts[:-1]) + t["and"] + parts[-1]
+    """'a dog, an apple and a word': things from left to right, then the word. Of a garment, its name in English."""
+    if scene["garment"] is not None:
+        return catalog.GARMENTS[scene["garment"]]
+    comma, last, word = JOINS[lang]
+    parts = [named(o[0], lang) for o in scene["objects"]] + ([word] if scene["word"] else [])
+    return parts[0] if len(parts) == 1 else comma.join(parts[:-1]) + last + parts[-1]
 
 
 def centre(o):
@@ -62,7 +70,10 @@ def place(o):
 
 def questions(scene, rng, kind, lang="EN"):
     """One (question, answer) of that type about the scene, or None where it cannot be asked."""
-    t, objects = LANGUAGES[lang], scene["objects"]
+    t, objects = QUESTIONS[lang], scene["objects"]
+    if kind == "garment" or scene["garment"] is not None:
+        both = kind == "garment" and scene["garment"] is not None
+        return (t["garment"], catalog.GARMENTS[scene["garment"]]) if both else None
     if kind == "colour":
         return (t["colour"], scene["colour"]) if scene["colour"] else None
     if kind == "written":

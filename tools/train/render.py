@@ -19,6 +19,7 @@ def main():
     parser.add_argument("--shard", type=int, default=2048, help="scenes a shard")
     parser.add_argument("--shards", type=int, default=60)
     parser.add_argument("--size", type=int, default=112)
+    parser.add_argument("--garments", type=float, default=0.08, help="share of scenes that are one garment")
     parser.add_argument("--first", type=int, default=0, help="number of the first shard (several renderers)")
     parser.add_argument("--step", type=int, default=1)
     args = parser.parse_args()
@@ -31,7 +32,7 @@ def main():
         pixels = np.empty((args.shard, args.size, args.size, 3), np.uint8)
         lines = []
         for i in range(args.shard):
-            image, description = scenes.make(scenes.TRAIN_SEEDS + number * args.shard + i)
+            image, description = scenes.make(scenes.TRAIN_SEEDS + number * args.shard + i, garment_share=args.garments)
             pixels[i] = np.asarray(scenes.shrink(image, args.size))
             lines.append(json.dumps(description))
         done.with_suffix(".jsonl").write_text("\n".join(lines) + "\n")

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import catalog
-from batches import LETTERS, patch_labels, patch_places
+from batches import LETTERS, PATCH, patch_labels, patch_places
 from losses import placing
 
 
@@ -39,7 +39,7 @@ def fit_projector(net, tokenizer, shards, rng, count=1536, steps=300):
         names = torch.cat([F.normalize(torch.randn(1, names.shape[1]), dim=-1), names])  # first: nothing
         for _ in range(count // 64):
             pixels, descriptions = shards.sample(rng, 64, 0.0)
-            labels, _ = patch_labels(descriptions)
+            labels, _ = patch_labels(descriptions, pixels.shape[1] // PATCH)
             seen = net.see(torch.from_numpy(pixels)).last_hidden_state.float()
             keep = (labels > 0) | (torch.rand(labels.shape) < 0.2)
             tokens.append(seen[keep])
@@ -73,7 +73,7 @@ def resemble(net, before, tokenizer, shards, rng, count=2048, place=3.0, letter=
     pieces = F.normalize(torch.stack([table[tokenizer.spell(x)[1]] for x in LETTERS]), dim=-1)
     for _ in range(count // 64):
         pixels, descriptions = shards.sample(rng, 64, 0.0)
-        pixels, (labels, letters) = torch.from_numpy(pixels), patch_labels(descriptions)
+        pixels, (labels, letters) = torch.from_numpy(pixels), patch_labels(descriptions, pixels.shape[1] // PATCH)
         places = patch_places(descriptions, labels)
         places[..., 2:] *= (labels > 0)[..., None]
         where.append(places.flatten(0, 1))

@@ -17,12 +17,13 @@ PAD, EOS, UNK = 0, 1, 2
 def corpus(seed=1, lines=40000):
     """Prompts, captions, questions, answers and words in the shares in which they occur."""
     rng = np.random.default_rng(seed)
-    count, vocabulary = len(catalog.things()), catalog.words(8)
+    count, vocabulary = len(catalog.things()), catalog.words()
     # SentencePiece takes its seeds from substrings that occur in two different words or more: a word that
     # every prompt repeats would otherwise never become one piece.
     fixed = [prompts.prompt(task) for task in ("caption", "vqa", "ocr", "detect")]
-    fixed += [v.format(name="", thing="") for t in prompts.LANGUAGES.values() for v in t.values() if isinstance(v, str)]
-    fixed += [v for t in prompts.LANGUAGES.values() for v in t["places"].values()]
+    fixed += [v.format(name="", thing="") for t in prompts.QUESTIONS.values() for v in t.values() if isinstance(v, str)]
+    fixed += [v for t in prompts.QUESTIONS.values() for v in t["places"].values()]
+    fixed += catalog.GARMENTS + [part for joins in prompts.JOINS.values() for part in joins]
     fixed += [name for _, name, _ in catalog.things()] + list(catalog.COLOURS) + [prompts.NOTHING]
     for word in sorted({w for text in fixed for w in text.split()}):
         yield from (word + mark for mark in ("", ".", ",", ":", "?"))
@@ -31,9 +32,11 @@ def corpus(seed=1, lines=40000):
         objects = [[int(c), *[round(float(v), 4) for v in rng.random(4)]] for c in chosen]
         word = vocabulary[i % len(vocabulary)]
         scene = {"objects": objects, "word": word if i % 4 == 0 else None,
-                 "colour": list(catalog.COLOURS)[i % len(catalog.COLOURS)]}
-        yield prompts.prompt("caption")
-        yield prompts.caption(scene)
+                 "colour": list(catalog.COLOURS)[i % len(catalog.COLOURS)],
+                 "garment": i % 10 if i % 20 == 0 else None}
+        lang = list(prompts.JOINS)[i // 2 % len(prompts.JOINS)] if i % 2 else "EN"
+        yield prompts.prompt("caption", lang)
+        yield prompts.caption(scene, lang)
         asked = prompts.questions(scene, rng, prompts.QUESTION_TYPES[i % len(prompts.QUESTION_TYPES)])
         if asked:
             yield prompts.prompt("vqa", question=asked[0])
@@ -74,7 +77,7 @@ class Tokenizer:
             ids = ids[:ids.index(EOS)]
         return self.sp.decode([i for i in ids if i != PAD])
 
-    def siglip(self, text, length=16):
+    def siglip(self, text, length=32):
         """SigLIP's form: lower case, no punctuation, sticky </s>, padded with 1."""
         text = "".join(c for c in text.lower() if c not in string.punctuation)
         ids = self.sp.encode(text)[:length - 1] + [EOS]
@@ -84,7 +87,7 @@ class Tokenizer:
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="spiece.model")
-    parser.add_argument("--size", type=int, default=1024)
+    parser.add_argument("--size", type=int, default=3072)
     args = parser.parse_args()
     train(args.out, args.size)
     t = Tokenizer(args.out)

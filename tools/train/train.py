@@ -7,13 +7,13 @@
                    contrastive loss kept at a small weight; --freeze-vision as in the paper (in either of the
                    two the ViT's pooling head still learns where the contrastive loss has a weight)
 
-Learning rate: warm-up, then a cosine to the deadline by the wall clock. A checkpoint every few minutes,
-written beside and renamed; started again it goes on from the last one. Losses go to losses.csv.
+Learning rate: warm-up, then a cosine over --steps. A checkpoint every few minutes, written beside and renamed;
+started again it goes on from the last one. Losses go to losses.csv. With the same seed, threads and shards the
+losses are the same again: batches follow from (seed, step).
 """
 
 import argparse
 import csv
-import datetime
 import json
 import math
 import time
@@ -23,23 +23,12 @@ import numpy as np
 import torch
 from torch import nn
 
-import catalog
 import model as pali
-from batches import LETTERS, Batches, Shards
+from batches import LABELS, LETTERS, Batches, Shards
 from losses import losses
 from starts import fit_projector, resemble, start_language
 from tokenizer import Tokenizer
 from watch import watch, watch_scenes
-
-
-def deadline_of(text):
-    """'HH:MM' (UTC, the next one) or minutes from now ('+45')."""
-    now = datetime.datetime.now(datetime.timezone.utc)
-    if text.startswith("+"):
-        return time.time() + 60 * float(text[1:])
-    hour, minute = map(int, text.split(":"))
-    at = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
-    return (at if at > now else at + datetime.timedelta(days=1)).timestamp()
 
 
 def main():
@@ -52,9 +41,10 @@ def main():
     parser.add_argument("--init-language", type=Path, help="checkpoint whose encoder-decoder the mixture starts from")
     parser.add_argument("--keep-language", action="store_true",
                         help="go on with that encoder-decoder as it is, behind another ViT; without it, it learns anew to look")
-    parser.add_argument("--deadline", required=True, help="HH:MM in UTC or +minutes")
-    parser.add_argument("--steps", type=int, default=10**9, help="stop after so many steps (reproducible runs)")
+    parser.add_argument("--steps", type=int, required=True, help="length of the stage; the learning rate follows it")
+    parser.add_argument("--stop", type=int, help="stop at this step already, to go on another time")
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--size", type=int, default=112, help="pixels of the side: 112 or 224")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--warmup", type=int, default=200)
     parser.add_argument("--decay", type=float, default=0.02)
@@ -76,9 +66,9 @@ def main():
     torch.manual_seed(args.seed)
     args.work.mkdir(parents=True, exist_ok=True)
     tokenizer = Tokenizer(args.tokenizer)
-    net = pali.Pali3(pali.MINI)
+    net = pali.Pali3(pali.mini(args.size))
     width = pali.MINI["vision_config"]["hidden_size"]
-    aux = nn.ModuleDict({"what": nn.Linear(width, len(catalog.things()) + 2), "letter": nn.Linear(width, len(LETTERS))})
+    aux = nn.ModuleDict({"what": nn.Linear(width, LABELS), "letter": nn.Linear(width, len(LETTERS))})
     aux["where"] = nn.Linear(width, 6)
     nn.init.constant_(aux["letter"].bias, -5.0)
     print(pali.sizes(net), flush=True)
@@ -87,7 +77,7 @@ def main():
         net.vision_tower.requires_grad_(False)
         net.vision_tower.head.requires_grad_(args.contrast > 0)
 
-    saved, step, begun = args.work / "checkpoint.pt", 0, time.time()
+    saved, step, spent = args.work / "checkpoint.pt", 0, 0.0
     state = torch.load(saved if saved.exists() else args.init) if saved.exists() or args.init else None
     if state:
         both.load_state_dict(state["weights"], strict=False)  # a stage before may lack tables of this one
@@ -115,9 +105,9 @@ def main():
     optimiser = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98), eps=1e-8, fused=True)
     if saved.exists():
         optimiser.load_state_dict(state["optimiser"])
-        step, begun = state["step"], state["begun"]
+        step, spent = state["step"], state["spent"]
         print(f"goes on at step {step}", flush=True)
-    deadline = deadline_of(args.deadline)
+    begun = time.time() - spent
 
     def save():
         weights = both.state_dict()
@@ -126,30 +116,25 @@ def main():
         weights = {k: (weights["net.language_model.shared.weight"] if k.startswith("net.language_model.") and
                        ("embed_tokens" in k or "lm_head" in k) else v) for k, v in weights.items()}
         part = saved.with_suffix(".part")
-        torch.save({"weights": weights, "optimiser": optimiser.state_dict(), "step": step, "begun": begun}, part)
+        torch.save({"weights": weights, "optimiser": optimiser.state_dict(), "step": step, "spent": time.time() - begun}, part)
         part.rename(saved)
         pali.export(net, args.tokenizer, args.work / "export")
 
     if args.compile:
         net.language_model.encoder.compile(dynamic=True)
         net.language_model.decoder.compile(dynamic=True)
-    batches = Batches(args, tokenizer, [args.seed, step])
-    batches.single = args.single
+    batches = Batches(args, tokenizer, step)
     batches.start()
     watched = watch_scenes(args.watch) if args.stage == "mixture" else None
     log = open(args.work / "losses.csv", "a", newline="")
     table = csv.writer(log)
     last_save, last_print, seen_images, sums, since = time.time(), time.time(), 0, {}, 0
     net.train()
-    while True:
-        now = time.time()
-        part = (now - begun) / (deadline - begun)
-        if part >= 1 or step >= args.steps:
-            break
+    while step < min(args.steps, args.stop or args.steps):
+        part = step / args.steps
         rate = args.lr * min(1, (step + 1) / args.warmup) * max(0.01, 0.5 * (1 + math.cos(math.pi * part)))
         for group in optimiser.param_groups:
             group["lr"] = rate
-        batches.single = args.single * max(0.0, 1 - 3 * part)
         batch = batches.queue.get()
         if isinstance(batch, BaseException):
             raise batch
@@ -175,7 +160,7 @@ def main():
             for k, v in means.items():
                 table.writerow([args.stage, step, round(time.time() - begun), f"{rate:.2e}", k, v])
             log.flush()
-            print(f"{step} {100 * part:.0f} % {speed:.0f} images/s {len(batches.shards.pixels)} shards lr {rate:.1e} {means}", flush=True)
+            print(f"{step} {100 * part:.0f} % {speed:.0f} images/s lr {rate:.1e} {means}", flush=True)
             sums, since, seen_images, last_print = {}, 0, 0, time.time()
         if time.time() - last_save > 60 * args.save_minutes:
             save()

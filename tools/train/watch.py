@@ -5,12 +5,12 @@ import torch
 
 import prompts
 import scenes
-from evaluate import iou
+from scores import iou
 
 
 def watch_scenes(count, size=112):
     """Scenes on which the training is watched: of the test kind, from seeds of their own."""
-    made = [scenes.make(scenes.TEST_SEEDS + 900000 + i, test=True, side=224) for i in range(count)]
+    made = [scenes.make(scenes.TEST_SEEDS + 900000 + i, test=True, side=224, garment_share=0.1) for i in range(count)]
     return torch.from_numpy(np.stack([np.asarray(scenes.shrink(i, size)) for i, _ in made])), [d for _, d in made]
 
 
@@ -41,11 +41,11 @@ def watch(net, tokenizer, pixels, descriptions):
 
     rng = np.random.default_rng(5)
     everything = list(enumerate(descriptions))
-    run("caption", [(n, prompts.prompt("caption"), prompts.caption(s), len(s["objects"])) for n, s in everything], 24)
+    run("caption", [(n, prompts.prompt("caption"), prompts.caption(s), len(s["objects"])) for n, s in everything if s["garment"] is None], 32)
     run("ocr", [(n, prompts.prompt("ocr"), s["word"], 0) for n, s in everything if s["word"]], 12)
     asked = []
     for n, s in everything:
-        kind = prompts.QUESTION_TYPES[n % 6]
+        kind = prompts.QUESTION_TYPES[n % 7]
         found = prompts.questions(s, rng, kind)
         if found:
             asked.append((n, prompts.prompt("vqa", question=found[0]), found[1], kind))

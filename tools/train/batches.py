@@ -10,6 +10,7 @@ import torch
 
 import catalog
 import prompts
+import ul2
 from tokenizer import PAD
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -161,7 +162,10 @@ class Batches(threading.Thread):
         places = patch_places(descriptions, labels)
         batch = {"places": places, "pixels": torch.from_numpy(pixels), "labels": labels, "letters": letters, "same": same,
                  "texts": torch.tensor([self.tokenizer.siglip(t) for t in texts])}
-        if self.args.stage == "mixture":
+        if self.args.stage == "language":
+            lines = [ul2.corrupt(self.tokenizer.encode(ul2.sentence(s, rng)), self.tokenizer.sentinels, rng) for s in descriptions]
+            batch["corrupted"], batch["hidden"] = rows([a for a, _ in lines], PAD), rows([b for _, b in lines], -100)
+        if self.args.stage in ("language", "mixture"):
             asked = ask(descriptions, self.tokenizer, rng, self.args.shares)
             order = [t for t in asked if asked[t][0]]
             batch["images"] = torch.tensor([n for t in order for n in asked[t][0]])

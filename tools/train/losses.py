@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from batches import WORD
+from symbols import told
 from tokenizer import PAD
 
 
@@ -22,6 +23,16 @@ def contrast(net, pooled, texts, same):
     return -F.logsigmoid(sign * logits).sum() / len(texts)
 
 
+def said(net, memory, mask, labels):
+    """Cross-entropy of every token of the answers: (n, longest)."""
+    shifted = F.pad(labels[:, :-1].clamp(min=0), (1, 0), value=PAD)
+    hidden = net.language_model.decoder(input_ids=shifted, encoder_hidden_states=memory,
+                                        encoder_attention_mask=mask).last_hidden_state
+    hidden = hidden * net.language_model.config.d_model ** -0.5
+    logits = F.linear(hidden, net.language_model.shared.weight).float()
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
+
+
 def answering(net, batch, args, visual):
     """The losses of the tasks, given the projected visual tokens of each image."""
     out = {}
@@ -30,14 +41,16 @@ def answering(net, batch, args, visual):
     for task, labels, weights in batch["tasks"]:
         part = slice(start, start + len(labels))
         start += len(labels)
-        shifted = F.pad(labels[:, :-1].clamp(min=0), (1, 0), value=PAD)
-        hidden = net.language_model.decoder(input_ids=shifted, encoder_hidden_states=memory[part],
-                                            encoder_attention_mask=mask[part]).last_hidden_state
-        hidden = hidden * net.language_model.config.d_model ** -0.5
-        logits = F.linear(hidden, net.language_model.shared.weight).float()
-        each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-        out[task] = ((each * weights.flatten()).sum() / weights.sum(), args.weights[task])
+        each = said(net, memory[part], mask[part], labels)
+        out[task] = ((each * weights).sum() / weights.sum(), args.weights[task])
     return out
+
+
+def denoising(net, batch):
+    """UL2's loss on lines of text."""
+    mask = (batch["corrupted"] != PAD).long()
+    memory = net.language_model.encoder(input_ids=batch["corrupted"], attention_mask=mask).last_hidden_state
+    return said(net, memory, mask, batch["hidden"]).sum() / (batch["hidden"] >= 0).sum()
 
 
 def naming(aux, tokens, labels, letters, places, args):
@@ -62,6 +75,9 @@ def losses(net, aux, batch, args):
     """Named losses of one batch, each with its weight."""
     if args.stage == "vision":
         return naming(aux, *some_patches(net, batch, args.keep), args)
+    if args.stage == "language":
+        out = answering(net, batch, args, told(aux["symbols"], batch).to(net.projector.weight.dtype))
+        return out | {"ul2": (denoising(net, batch), args.ul2)}
     with torch.no_grad() if args.freeze_vision else torch.enable_grad():
         tokens = net.see(batch["pixels"]).last_hidden_state
     out = {}

@@ -65,6 +65,7 @@ class Tokenizer:
         self.sp = sentencepiece.SentencePieceProcessor(model_file=str(path))
         self.encode = functools.lru_cache(maxsize=100000)(lambda text: tuple(self.sp.encode(text)) + (EOS,))
         self.blank = self.sp.piece_to_id("\u2581")
+        self.sentinels = [self.sp.piece_to_id(f"<extra_id_{i}>") for i in range(16)]
         self.digits = {self.sp.piece_to_id(c) for c in string.digits}
 
     def spell(self, text):

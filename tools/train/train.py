@@ -3,6 +3,7 @@
   --stage siglip   sigmoid contrastive loss between pictures and texts (paper's stage 0), with an auxiliary
                    loss that names what each patch shows (heads that are dropped afterwards)
   --stage vision   the patch naming loss alone, on the patches of things and some others: fast
+  --stage language UL2's denoising on lines of text, and the tasks over scenes told in symbols (symbols.py)
   --stage mixture  captions, questions, words and boxes through the whole model (stage 1), with the
                    contrastive loss kept at a small weight; --freeze-vision as in the paper (in either of the
                    two the ViT's pooling head still learns where the contrastive loss has a weight)
@@ -26,21 +27,19 @@ from torch import nn
 import model as pali
 from batches import LABELS, LETTERS, Batches, Shards
 from losses import losses
-from starts import fit_projector, resemble, start_language
+from symbols import Symbols, fit_projector, start_looking
 from tokenizer import Tokenizer
 from watch import watch, watch_scenes
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", choices=["siglip", "vision", "mixture"], required=True)
+    parser.add_argument("--stage", choices=["siglip", "vision", "language", "mixture"], required=True)
     parser.add_argument("--data", type=Path, required=True, help="folder of render.py's shards")
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="folder of this stage: checkpoints, losses.csv, export")
     parser.add_argument("--init", type=Path, help="checkpoint of the stage before")
     parser.add_argument("--init-language", type=Path, help="checkpoint whose encoder-decoder the mixture starts from")
-    parser.add_argument("--keep-language", action="store_true",
-                        help="go on with that encoder-decoder as it is, behind another ViT; without it, it learns anew to look")
     parser.add_argument("--steps", type=int, required=True, help="length of the stage; the learning rate follows it")
     parser.add_argument("--stop", type=int, help="stop at this step already, to go on another time")
     parser.add_argument("--batch", type=int, default=64)
@@ -51,6 +50,7 @@ def main():
     parser.add_argument("--contrast", type=float, default=0.1, help="weight of the sigmoid loss")
     parser.add_argument("--patch", type=float, default=0.3, help="weight of the patch naming loss, 0: none")
     parser.add_argument("--letter", type=float, default=0.3, help="weight of letters within it")
+    parser.add_argument("--ul2", type=float, default=0.5, help="weight of the denoising loss")
     parser.add_argument("--keep", type=int, default=36, help="patches an image in --stage vision")
     parser.add_argument("--single", type=float, default=0.0, help="share of one-thing scenes added at the start, fading out in a third of the time")
     parser.add_argument("--shares", type=json.loads, default={"caption": 0.8, "vqa": 0.8, "ocr": 0.8, "detect": 0.4})
@@ -70,6 +70,7 @@ def main():
     width = pali.MINI["vision_config"]["hidden_size"]
     aux = nn.ModuleDict({"what": nn.Linear(width, LABELS), "letter": nn.Linear(width, len(LETTERS))})
     aux["where"] = nn.Linear(width, 6)
+    aux["symbols"] = Symbols(pali.MINI["text_config"]["d_model"])
     nn.init.constant_(aux["letter"].bias, -5.0)
     print(pali.sizes(net), flush=True)
     both = nn.ModuleDict({"net": net, "aux": aux})
@@ -83,15 +84,16 @@ def main():
         both.load_state_dict(state["weights"], strict=False)  # a stage before may lack tables of this one
     if args.init_language and not saved.exists():
         weights = torch.load(args.init_language)["weights"]
-        both.load_state_dict({k: v for k, v in weights.items() if k.startswith("net.language_model.")}, strict=False)
-        shards, rng = Shards(args.data), np.random.default_rng(args.seed)
-        if args.keep_language:
-            before = pali.Pali3(pali.MINI)
-            before.load_state_dict({k[4:]: v for k, v in weights.items() if k.startswith("net.")}, strict=False)
-            resemble(net, before, tokenizer, shards, rng)
-        else:
-            start_language(net)
-            fit_projector(net, tokenizer, shards, rng)
+        kept = {k: v for k, v in weights.items() if k.startswith(("net.language_model.", "aux.symbols."))}
+        both.load_state_dict(kept, strict=False)
+        fit_projector(net, aux["symbols"], Shards(args.data), np.random.default_rng(args.seed))
+    if args.stage != "language":
+        aux["symbols"].requires_grad_(False)
+    else:
+        net.vision_tower.requires_grad_(False)
+        net.text_tower.requires_grad_(False)
+        if not saved.exists():
+            start_looking(net)
     # bf16 weights do the work, f32 masters learn.
     names, live, masters = [], [], []
     for name, p in both.named_parameters():

@@ -18,10 +18,13 @@ namespace {
 
 // Owns a descriptor for the length of one function.
 struct Descriptor {
-  int fd = -1;
+  explicit Descriptor(int opened) : fd(opened) {}
+  Descriptor(Descriptor&& other) noexcept : fd(std::exchange(other.fd, -1)) {}
+  Descriptor& operator=(Descriptor&&) = delete;
   ~Descriptor() {
     if (fd >= 0) ::close(fd);
   }
+  int fd;
 };
 
 // Names out of JSON may hold what no name of a file can: the system would stop reading there.
@@ -45,7 +48,8 @@ void refuse_lfs_pointer(std::span<const std::byte> bytes, const std::filesystem:
 
 Descriptor open_regular(const std::filesystem::path& path, size_t& size) {
   refuse_nul(path);
-  Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  // O_NONBLOCK: opening a named pipe would wait for its writer, only to be refused below.
+  Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.fd < 0) {
     const bool missing = errno == ENOENT || errno == ENOTDIR;
     throw Error(missing ? ErrorCode::not_found : ErrorCode::invalid_argument,

@@ -32,10 +32,19 @@ std::string advice_on_missing(const fs::path& path) {
   return advice;
 }
 
+// What a file begins with; zeros where it is none (a named pipe would wait for its writer).
+std::array<char, 4> first_bytes(const fs::path& file) {
+  std::array<char, 4> head{};
+  std::error_code ignored;
+  if (fs::is_regular_file(file, ignored)) {
+    std::ifstream(file, std::ios::binary).read(head.data(), head.size());
+  }
+  return head;
+}
+
 // One file out of a model folder, or a format of another program.
 void refuse_other_files(const fs::path& path) {
-  std::array<char, 4> head{};
-  std::ifstream(path, std::ios::binary).read(head.data(), head.size());
+  const std::array<char, 4> head = first_bytes(path);
   const std::string_view bytes(head.data(), head.size());
   const std::string name = path.filename().string(), extension = path.extension().string();
   const std::string where = " (" + path.string() + "); ";
@@ -56,8 +65,7 @@ void refuse_other_files(const fs::path& path) {
 
 // The first bytes of what people give instead of a model.
 bool looks_like_an_image(const fs::path& file) {
-  std::array<char, 4> head{};
-  std::ifstream(file, std::ios::binary).read(head.data(), head.size());
+  const std::array<char, 4> head = first_bytes(file);
   const std::string_view bytes(head.data(), head.size());
   return bytes.starts_with("\xff\xd8\xff") || bytes.starts_with("\x89PNG") ||
          bytes.starts_with("GIF8") || bytes.starts_with("RIFF") || bytes.starts_with("BM");

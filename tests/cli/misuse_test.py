@@ -46,6 +46,13 @@ class Misuse(Case):
             closed.chmod(0)
             self.fails(1, "caption", closed)
 
+    def test_named_pipes_are_not_waited_for(self):
+        pipe = self.folder / "pipe"
+        os.mkfifo(pipe)
+        self.fails(1, "caption", pipe, says="not a regular file")
+        self.fails(1, "caption", PHOTO, "-m", pipe, model=None, says="not a regular file")
+        self.fails(1, "inspect", pipe, says="not a regular file")
+
     def test_truncated_images(self):
         for name in ["rgb_37x53.png", "rgb420.jpg", "rgb.bmp", "two_frames.gif", "rgb.ppm"]:
             whole = (IMAGES / name).read_bytes()

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <utility>
 
@@ -44,6 +45,8 @@ TEST(MappedFile, MovesKeepTheBytes) {
 TEST(MappedFile, ErrorsNameThePath) {
   const TempFolder folder;
   const auto empty = folder.write("empty", "");
+  const auto pipe = folder / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
   for (const bool use_mmap : {true, false}) {
     const auto open = [&](const std::filesystem::path& path) {
       return [path, use_mmap] { MappedFile::open(path, use_mmap); };
@@ -54,6 +57,7 @@ TEST(MappedFile, ErrorsNameThePath) {
                  open(folder.path()));
     expect_error(ErrorCode::corrupt_file, {"empty file"}, open(empty));
     expect_error(ErrorCode::invalid_argument, {"not a regular file"}, open("/dev/null"));
+    expect_error(ErrorCode::invalid_argument, {"not a regular file"}, open(pipe));  // and no wait
   }
 }
 

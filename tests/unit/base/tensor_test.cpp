@@ -29,6 +29,14 @@ TEST(AlignedBuffer, IsAlignedAtEverySize) {
     EXPECT_EQ(reinterpret_cast<uintptr_t>(buffer.data()) % 64, 0u);
     EXPECT_EQ(buffer.size(), size);
   }
+  AlignedBuffer<float> first(5);
+  const float* data = first.data();
+  AlignedBuffer<float> second = std::move(first);
+  EXPECT_EQ(second.data(), data);
+  EXPECT_EQ(first.size(), 0);  // NOLINT: what is moved from is empty
+  first = std::move(second);
+  EXPECT_EQ(first.data(), data);
+  EXPECT_EQ(second.size(), 0);  // NOLINT
   EXPECT_EQ(AlignedBuffer<float>(0).data(), nullptr);
   EXPECT_THROW(AlignedBuffer<float>(-1), Error);
 }

@@ -23,6 +23,12 @@ def contrast(net, pooled, texts, same):
     return -F.logsigmoid(sign * logits).sum() / len(texts)
 
 
+def classes(aux, pooled, labels):
+    """Which things, garments and colours a picture shows, each a yes or no: (n, t) patch labels are the truth."""
+    shown = torch.zeros(len(labels), aux["classes"].out_features).scatter_(1, labels, 1.0)
+    return F.binary_cross_entropy_with_logits(aux["classes"](pooled).float(), shown, reduction="sum") / len(labels)
+
+
 def said(net, memory, mask, labels):
     """Cross-entropy of every token of the answers: (n, longest)."""
     shifted = F.pad(labels[:, :-1].clamp(min=0), (1, 0), value=PAD)
@@ -81,7 +87,9 @@ def losses(net, aux, batch, args):
     with torch.no_grad() if args.freeze_vision else torch.enable_grad():
         tokens = net.see(batch["pixels"]).last_hidden_state
     out = {}
-    if args.contrast > 0:
+    if args.stage == "classify":
+        out["classes"] = (classes(aux, net.vision_tower.head(tokens), batch["labels"]), args.contrast)
+    elif args.contrast > 0:
         out["contrast"] = (contrast(net, net.vision_tower.head(tokens), batch["texts"], batch["same"]), args.contrast)
     if args.patch > 0:
         out.update(naming(aux, tokens, batch["labels"], batch["letters"], batch["places"], args))

@@ -2,6 +2,8 @@
 
   --stage siglip   sigmoid contrastive loss between pictures and texts (paper's stage 0), with an auxiliary
                    loss that names what each patch shows (heads that are dropped afterwards)
+  --stage classify the same with the contrastive loss replaced by naming what the picture shows (for the
+                   comparison of the two kinds of pretraining)
   --stage vision   the patch naming loss alone, on the patches of things and some others: fast
   --stage language UL2's denoising on lines of text, and the tasks over scenes told in symbols (symbols.py)
   --stage mixture  captions, questions, words and boxes through the whole model (stage 1), with the
@@ -34,7 +36,7 @@ from watch import watch, watch_scenes
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", choices=["siglip", "vision", "language", "mixture"], required=True)
+    parser.add_argument("--stage", choices=["siglip", "classify", "vision", "language", "mixture"], required=True)
     parser.add_argument("--data", type=Path, required=True, help="folder of render.py's shards")
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="folder of this stage: checkpoints, losses.csv, export")
@@ -47,7 +49,7 @@ def main():
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--warmup", type=int, default=200)
     parser.add_argument("--decay", type=float, default=0.02)
-    parser.add_argument("--contrast", type=float, default=0.1, help="weight of the sigmoid loss")
+    parser.add_argument("--contrast", type=float, default=0.1, help="weight of the sigmoid loss (--stage classify: of the classes)")
     parser.add_argument("--patch", type=float, default=0.3, help="weight of the patch naming loss, 0: none")
     parser.add_argument("--letter", type=float, default=0.3, help="weight of letters within it")
     parser.add_argument("--ul2", type=float, default=0.5, help="weight of the denoising loss")
@@ -70,6 +72,8 @@ def main():
     width = pali.MINI["vision_config"]["hidden_size"]
     aux = nn.ModuleDict({"what": nn.Linear(width, LABELS), "letter": nn.Linear(width, len(LETTERS))})
     aux["where"] = nn.Linear(width, 6)
+    aux["classes"] = nn.Linear(width, LABELS)
+    nn.init.constant_(aux["classes"].bias, -5.0)
     aux["symbols"] = Symbols(pali.MINI["text_config"]["d_model"])
     nn.init.constant_(aux["letter"].bias, -5.0)
     print(pali.sizes(net), flush=True)

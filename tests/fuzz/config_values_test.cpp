@@ -5,6 +5,7 @@
 #include <string>
 
 #include "fuzz/damage.hpp"
+#include "support/paths.hpp"
 
 namespace pali {
 namespace {
@@ -14,7 +15,7 @@ using test::DamagedModel;
 using test::open_and_use;
 using test::Outcome;
 
-const std::filesystem::path kModels = PALI_TEST_DATA "/models";
+const std::filesystem::path kModels = test::data("models");
 
 const Json kHostile = Json::parse(R"([0, 1, -1, 2, 7, 2147483647, 2147483648, 4294967296,
     1099511627776, 4611686018427387904, 9223372036854775807, -9223372036854775808,

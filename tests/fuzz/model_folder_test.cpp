@@ -6,6 +6,7 @@
 #include <string>
 
 #include "fuzz/damage.hpp"
+#include "support/paths.hpp"
 
 namespace pali {
 namespace {
@@ -14,7 +15,7 @@ using test::DamagedModel;
 using test::open_and_use;
 using test::Outcome;
 
-const std::filesystem::path kModels = PALI_TEST_DATA "/models";
+const std::filesystem::path kModels = test::data("models");
 
 std::string flip(std::string bytes, size_t bit) {
   bytes[bit / 8] = static_cast<char>(bytes[bit / 8] ^ 1 << bit % 8);

@@ -8,6 +8,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "support/paths.hpp"
+
 namespace pali::parity {
 namespace {
 
@@ -34,7 +36,7 @@ std::string without_prefix(const std::string& stage) {
 
 }  // namespace
 
-std::filesystem::path data_dir() { return PALI_TEST_DATA; }
+std::filesystem::path data_dir() { return test::data(""); }
 std::filesystem::path model_dir(const std::string& name) { return data_dir() / "models" / name; }
 std::filesystem::path image_file(const std::string& name) { return data_dir() / "images" / name; }
 

@@ -6,12 +6,11 @@
 #include <vector>
 
 #include "pali/pali.hpp"
+#include "support/paths.hpp"
 
 namespace pali::testing {
 
-inline std::filesystem::path model(const std::string& name) {
-  return std::filesystem::path(PALI_TEST_DATA) / "models" / name;
-}
+inline std::filesystem::path model(const std::string& name) { return test::data("models") / name; }
 
 // A picture with some structure, different for each seed.
 inline Image picture(int seed, int width = 40, int height = 30) {

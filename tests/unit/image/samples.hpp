@@ -15,13 +15,14 @@
 #include "io/json.hpp"
 #include "io/safetensors.hpp"
 #include "pali/error.hpp"
+#include "support/paths.hpp"
 
 namespace pali::test {
 
 using Bytes = std::vector<std::byte>;
 
 inline std::filesystem::path image_path(const std::string& name) {
-  return std::filesystem::path(PALI_TEST_DATA) / "images" / name;
+  return test::data("images") / name;
 }
 inline Bytes image_bytes(const std::string& name) { return read_file(image_path(name), 1 << 24); }
 

@@ -5,6 +5,7 @@
 
 #include "io/json.hpp"
 #include "io/safetensors.hpp"
+#include "support/paths.hpp"
 #include "unit/model/tiny.hpp"
 
 namespace pali::test {
@@ -12,7 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kModels = fs::path(PALI_TEST_DATA) / "models";
+const fs::path kModels = test::data("models");
 
 std::vector<float> values(const Checkpoint& checkpoint) {
   std::vector<float> all;
@@ -105,10 +106,8 @@ TEST(Checkpoint, RefusesWhatIsNoModel) {
   fs::create_directory(folder / "bare");
   write_text(folder.path() / "bare" / "config.json", t5_json());
   expect_refused(folder / "bare", ErrorCode::not_found, "model.safetensors");
-  expect_refused(fs::path(PALI_TEST_DATA) / "images" / "rgb420.jpg", ErrorCode::invalid_argument,
-                 "an image");
-  expect_refused(fs::path(PALI_TEST_DATA) / "images" / "rgba.png", ErrorCode::invalid_argument,
-                 "an image");
+  expect_refused(test::data("images/rgb420.jpg"), ErrorCode::invalid_argument, "an image");
+  expect_refused(test::data("images/rgba.png"), ErrorCode::invalid_argument, "an image");
   write_text(folder / "weights.npz", "PK\x03\x04");
   expect_refused(folder / "weights.npz", ErrorCode::unsupported, "npz");
   write_text(folder / "nothing.safetensors", "");
@@ -142,7 +141,7 @@ TEST(Checkpoint, RefusesConfigAndWeightsThatDoNotBelongTogether) {
 
 TEST(Checkpoint, RefusesATokenizerOfAnotherModel) {
   CheckpointOptions options;
-  options.tokenizer = fs::path(PALI_TEST_DATA) / "tokenizers" / "t5" / "spiece.model";
+  options.tokenizer = test::data("tokenizers/t5/spiece.model");
   const Caught error = caught([&] { open_checkpoint(kModels / "pali3", options); });
   EXPECT_EQ(error.code, ErrorCode::corrupt_file) << error.what;
   EXPECT_NE(error.what.find("tokens"), std::string::npos) << error.what;

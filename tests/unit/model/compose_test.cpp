@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "io/safetensors.hpp"
+#include "support/paths.hpp"
 #include "unit/model/tiny.hpp"
 
 namespace pali::test {
@@ -11,7 +12,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kModels = fs::path(PALI_TEST_DATA) / "models";
+const fs::path kModels = test::data("models");
 
 ComposeOptions parts() {
   ComposeOptions options;

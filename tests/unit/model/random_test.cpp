@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "model/configs/family.hpp"
+#include "support/paths.hpp"
 #include "unit/model/tiny.hpp"
 
 namespace pali::test {
@@ -70,8 +71,7 @@ TEST(Presets, HaveTheSizesOfTheirModels) {
   for (const Row& row : rows) {
     ConfigFiles files;
     files.where = row.name;
-    const fs::path path =
-        fs::path(PALI_SOURCE_DIR) / "models" / "configs" / (std::string(row.name) + ".json");
+    const fs::path path = test::source("models/configs") / (std::string(row.name) + ".json");
     files.config = read_json_file(path);
     const Family family = read_family(files);
     double elements = 0;

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "io/json.hpp"
+#include "support/paths.hpp"
 #include "text/tokenizer.hpp"
 
 namespace pali {
@@ -11,7 +12,7 @@ namespace {
 
 class TokenizerGolden : public testing::TestWithParam<const char*> {
  protected:
-  std::string folder_ = std::string(PALI_TEST_DATA "/tokenizers/") + GetParam();
+  std::string folder_ = test::data("tokenizers/").string() + GetParam();
   Json golden_ = read_json_file(folder_ + "/golden.json");
 };
 

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "support/expect_error.hpp"
+#include "support/paths.hpp"
 #include "support/temp_folder.hpp"
 #include "unit/text/model_bytes.hpp"
 
@@ -111,17 +112,17 @@ TEST_F(TokenizerMisuse, BrokenNormalisationTables) {
 TEST_F(TokenizerMisuse, TruncatedModels) {
   for (const char* name : {"siglip_small", "mt5"}) {
     const std::string model =
-        test::slurp(std::string(PALI_TEST_DATA "/tokenizers/") + name + "/spiece.model");
+        test::slurp(test::data("tokenizers/").string() + name + "/spiece.model");
     ASSERT_TRUE(survives(model));
     for (size_t length = 0; length < model.size(); length += 7) survives(model.substr(0, length));
   }
-  const std::string model = test::slurp(PALI_TEST_DATA "/tokenizers/t5/spiece.model");
+  const std::string model = test::slurp(test::data("tokenizers/t5/spiece.model"));
   ASSERT_TRUE(survives(model));
   for (size_t i = 0; i < 50; ++i) survives(model.substr(0, model.size() * i / 50));
 }
 
 TEST_F(TokenizerMisuse, FlippedBitsOfSmallModels) {
-  const std::string model = test::slurp(PALI_TEST_DATA "/tokenizers/siglip_small/spiece.model");
+  const std::string model = test::slurp(test::data("tokenizers/siglip_small/spiece.model"));
   int opened = 0;
   for (size_t bit = 0; bit < model.size() * 8; ++bit) {
     std::string flipped = model;
@@ -132,7 +133,7 @@ TEST_F(TokenizerMisuse, FlippedBitsOfSmallModels) {
 }
 
 TEST_F(TokenizerMisuse, FlippedBitsOfTheNormalisationTable) {
-  const std::string model = test::slurp(PALI_TEST_DATA "/tokenizers/t5/spiece.model");
+  const std::string model = test::slurp(test::data("tokenizers/t5/spiece.model"));
   uint64_t state = 1;  // Knuth's MMIX generator: the same places in every run
   for (int i = 0; i < 400; ++i) {
     state = state * 6364136223846793005u + 1442695040888963407u;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "support/expect_error.hpp"
+#include "support/paths.hpp"
 #include "support/temp_folder.hpp"
 #include "unit/text/model_bytes.hpp"
 
@@ -13,7 +14,7 @@ namespace {
 using test::expect_error;
 using test::TempFolder;
 
-const std::string kT5 = PALI_TEST_DATA "/tokenizers/t5/spiece.model";
+const std::string kT5 = test::data("tokenizers/t5/spiece.model");
 
 TEST(Tokenizer, IdsOfTheT5Family) {
   const Tokenizer tokenizer = Tokenizer::open(kT5, {100});
@@ -29,7 +30,7 @@ TEST(Tokenizer, IdsOfTheT5Family) {
 }
 
 TEST(Tokenizer, ExtraIdsInsideTheModelAreNotAppended) {
-  const Tokenizer tokenizer = Tokenizer::open(PALI_TEST_DATA "/tokenizers/mt5/spiece.model", {100});
+  const Tokenizer tokenizer = Tokenizer::open(test::data("tokenizers/mt5/spiece.model"), {100});
   EXPECT_EQ(tokenizer.extra_ids(), 0);
   EXPECT_EQ(tokenizer.size(), 176);
 }
@@ -129,7 +130,7 @@ TEST(Tokenizer, AnyTextCanBeEncoded) {
 }
 
 TEST(Tokenizer, SiglipAlwaysEndsWithTheEndToken) {
-  const Tokenizer tokenizer = Tokenizer::open(PALI_TEST_DATA "/tokenizers/siglip/spiece.model");
+  const Tokenizer tokenizer = Tokenizer::open(test::data("tokenizers/siglip/spiece.model"));
   for (const int64_t length : {1, 2, 3, 64}) {
     const std::vector<int32_t> ids = siglip_encode(tokenizer, "a photo of a cat", length, 1);
     ASSERT_EQ(static_cast<int64_t>(ids.size()), length);

@@ -1,16 +1,15 @@
 // A tile of queries against all keys of one head, streaming softmax. Included once by each ISA
 // source. Lanes are queries: S^T = K Q^T and O^T = V^T P^T, so that any head width runs without
 // padding, K and V are read in place one broadcast at a time, and maxima and sums need no
-// horizontal steps. Few queries (a decoder's step) take the other way round: lanes along the head.
+// horizontal steps. Few queries take the other way round: attention_one-inl.hpp.
 #pragma once
 
-#include "kernels/rows-inl.hpp"
+#include "kernels/attention_one-inl.hpp"
 #include "kernels/simd_common.hpp"
 
 namespace pali {
 namespace {
 
-constexpr int64_t kAhead = 12;      // rows of K and V asked for before their turn
 constexpr int64_t kFewQueries = 2;  // up to here, lanes along the head are faster
 
 template <class S>
@@ -125,6 +124,69 @@ void outputs_of(const float* v, int64_t v_stride, int64_t rows, const float* wei
   output_rows<S, kRows>(v, v_stride, weights, keys, correction, out);
 }
 
+// Running state of one group of kWidth queries, in the tile's scratch.
+template <class S>
+struct QueryGroup {
+  float* queries;  // [dim, kWidth]
+  float* out;      // [dim, kWidth]
+  float* highest;  // [kWidth], as are the following
+  float* block_highest;
+  float* total;
+  float* correction;
+  float* first;  // of each query's range of keys, as f32: exact up to 2^24
+  float* end;
+  int64_t any_first = 0, any_end = 0;  // keys that some query sees
+  int64_t all_first = 0, all_end = 0;  // keys that every query sees
+
+  bool sees(int64_t from, int64_t to) const { return from < any_end && any_first < to; }
+  bool sees_all(int64_t from, int64_t to) const { return all_first <= from && to <= all_end; }
+};
+
+template <class S>
+void set_ranges(const AttentionTile& tile, int64_t first, QueryGroup<S>& group) {
+  constexpr int kWidth = AttentionShapeOf<S>::kWidth;
+  group.any_first = group.all_end = tile.keys;
+  group.any_end = group.all_first = 0;
+  for (int lane = 0; lane < kWidth; ++lane) {
+    const bool present = tile.ranges != nullptr && first + lane < tile.queries;
+    const int64_t begin = present ? tile.ranges[first + lane].first : 0;
+    const int64_t end = present ? tile.ranges[first + lane].end : tile.keys;
+    group.first[lane] = static_cast<float>(begin);
+    group.end[lane] = static_cast<float>(end);
+    if (tile.ranges != nullptr && !present) continue;
+    group.any_first = smaller(group.any_first, begin);
+    group.any_end = larger(group.any_end, end);
+    group.all_first = larger(group.all_first, begin);
+    group.all_end = smaller(group.all_end, end);
+  }
+}
+
+// What a block's plain scores may still need, in this order: the soft cap, the bias (`reversed` of
+// key 0), -inf where a query does not see the key. Their maxima then come from here.
+template <class S>
+void adjust_scores(const AttentionTile& tile, const QueryGroup<S>& group, int64_t first_key,
+                   int64_t keys, const float* reversed, float* scores) {
+  using F = typename S::F;
+  constexpr int kWidth = AttentionShapeOf<S>::kWidth;
+  const F hidden = S::set(-__builtin_inff());
+  const F cap = S::set(tile.soft_cap);
+  for (int lane = 0; lane < kWidth; lane += S::kLanes) {
+    const F begin = S::load(group.first + lane), end = S::load(group.end + lane);
+    F high = S::load(group.highest + lane);
+    for (int64_t j = 0; j < keys; ++j) {
+      F s = S::load(scores + j * kWidth + lane);
+      if (tile.soft_cap > 0.0f) s = S::mul(cap, tanh<S>(S::div(s, cap)));
+      if (reversed != nullptr) s = S::add(s, S::load(reversed - j + lane));
+      const F key = S::set(static_cast<float>(first_key + j));
+      s = S::if_negative(S::sub(key, begin), hidden, s);
+      s = S::if_negative(S::sub(key, end), s, hidden);
+      high = S::max(high, s);
+      S::store(scores + j * kWidth + lane, s);
+    }
+    S::store(group.block_highest + lane, high);
+  }
+}
+
 // Scores of one block to their exponentials; maxima, sums and corrections by query brought up to
 // date. `block_highest`: the maxima with this block's in.
 template <class S>
@@ -209,17 +271,6 @@ void gather_rows(const float* from, int64_t stride, int64_t n, int64_t dim, floa
   }
 }
 
-// Running state of one group of kWidth queries, in the tile's scratch.
-template <class S>
-struct QueryGroup {
-  float* queries;  // [dim, kWidth]
-  float* out;      // [dim, kWidth]
-  float* highest;  // [kWidth], as are the following
-  float* block_highest;
-  float* total;
-  float* correction;
-};
-
 // All groups of queries against one block of keys before the next block: K and V come from memory
 // once a tile. At 3364 keys of width 104, 128 queries a tile run at 46 % of the FMA peak where 32
 // ran at 29 % (one core of a busy machine).
@@ -231,6 +282,7 @@ void attend(const AttentionTile& tile) {
   const int64_t dim = tile.head_dim;
   const int64_t padded = (dim + 15) / 16 * 16;
   const int64_t groups = (tile.queries + kWidth - 1) / kWidth;
+  const bool biased = tile.bias != nullptr;
   float* scores = tile.scratch;                      // [kAttentionKeys, kWidth]
   float* values = scores + kAttentionKeys * kWidth;  // [kAttentionKeys, dim]
   float* reversed = values + kAttentionKeys * dim;   // kAttentionKeys + kWidth
@@ -242,9 +294,19 @@ void attend(const AttentionTile& tile) {
   };
 
   QueryGroup<S> state[kGroups];
+  int64_t begin = tile.keys, end = 0;
   for (int64_t g = 0; g < groups; ++g) {
-    state[g] = {take(padded * kWidth), take(padded * kWidth), take(kWidth),
-                take(kWidth),          take(kWidth),          take(kWidth)};
+    state[g] = {.queries = take(padded * kWidth),
+                .out = take(padded * kWidth),
+                .highest = take(kWidth),
+                .block_highest = take(kWidth),
+                .total = take(kWidth),
+                .correction = take(kWidth),
+                .first = take(kWidth),
+                .end = take(kWidth)};
+    set_ranges<S>(tile, g * kWidth, state[g]);
+    begin = smaller(begin, state[g].any_first);
+    end = larger(end, state[g].any_end);
     turn_in<S>(tile.q + g * kWidth * tile.q_stride, tile.q_stride,
                smaller(tile.queries - g * kWidth, kWidth), dim, state[g].queries);
     for (int64_t i = 0; i < padded * kWidth; i += S::kLanes) S::store(state[g].out + i, S::zero());
@@ -257,13 +319,15 @@ void attend(const AttentionTile& tile) {
   const int64_t blocks = (dim + Shape::kColumns - 1) / Shape::kColumns;
   const int64_t columns = (dim + blocks - 1) / blocks;
 
-  for (int64_t key = 0; key < tile.keys; key += kAttentionKeys) {
-    const int64_t keys = smaller(tile.keys - key, kAttentionKeys);
+  for (int64_t key = begin; key < end; key += kAttentionKeys) {
+    const int64_t keys = smaller(end - key, kAttentionKeys);
     gather_rows<S>(tile.v + key * tile.v_stride, tile.v_stride, keys, dim, values);
     for (int64_t g = 0; g < groups; ++g) {
       const int64_t first = g * kWidth;
       const QueryGroup<S>& group = state[g];
-      if (tile.bias != nullptr) {
+      if (!group.sees(key, key + keys)) continue;
+      const bool adjust = tile.soft_cap > 0.0f || !group.sees_all(key, key + keys);
+      if (biased) {
         // reversed[x] = bias[last key - first - x]: lanes (queries) then run upwards.
         const float* last = tile.bias + (key + keys - 1 - first);
         const int64_t used = keys - 1 + smaller(tile.queries - first, kWidth);
@@ -275,15 +339,18 @@ void attend(const AttentionTile& tile) {
         // Meanwhile fetch the next block: K by one group, V by the other, or both by the only one.
         if (g < 2) {
           for (int64_t t = key + j; t < key + j + rows; ++t) {
-            const int64_t ahead = smaller(t + kAttentionKeys, tile.keys - 1);
+            const int64_t ahead = smaller(t + kAttentionKeys, end - 1);
             if (g == 0) prefetch(tile.k + ahead * tile.k_stride, dim);
             if (g == groups - 1 || g == 1) prefetch(tile.v + ahead * tile.v_stride, dim);
           }
         }
         scores_of<S, Shape::kKeys>(tile.k + (key + j) * tile.k_stride, tile.k_stride, rows,
                                    group.queries, dim, tile.scale,
-                                   tile.bias != nullptr ? reversed + (keys - 1 - j) : nullptr,
+                                   biased && !adjust ? reversed + (keys - 1 - j) : nullptr,
                                    scores + j * kWidth, group.block_highest);
+      }
+      if (adjust) {
+        adjust_scores<S>(tile, group, key, keys, biased ? reversed + (keys - 1) : nullptr, scores);
       }
       softmax_block<S>(scores, keys, group.block_highest, group.highest, group.total,
                        group.correction);
@@ -297,99 +364,6 @@ void attend(const AttentionTile& tile) {
     turn_out<S>(state[g].out, state[g].total, smaller(tile.queries - g * kWidth, kWidth), dim,
                 tile.out + g * kWidth * tile.out_stride, tile.out_stride);
   }
-}
-
-// out[d] = out[d] * correction + sum over keys of weights[j] v_j[d], for kVectors vectors of d.
-template <class S, int kVectors, class Row>
-[[gnu::always_inline]] inline void weigh_values(const Row& value_row, const float* weights,
-                                                int64_t keys, float correction, int64_t last_lanes,
-                                                float* out) {
-  using F = typename S::F;
-  F sums[kVectors];
-  const auto load = [&](const float* p, auto v) __attribute__((always_inline)) {
-    return v == kVectors - 1 ? load_lanes<S>(p + v * S::kLanes, last_lanes)
-                             : S::load(p + v * S::kLanes);
-  };
-  unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
-    sums[v] = S::mul(load(out, v), S::set(correction));
-  });
-  for (int64_t j = 0; j < keys; ++j) {
-    const F weight = S::broadcast(weights + j);
-    const float* row = value_row(j);
-    unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
-      sums[v] = S::fma(weight, load(row, v), sums[v]);
-    });
-  }
-  unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
-    if (v == kVectors - 1) {
-      store_lanes<S>(out + v * S::kLanes, sums[v], last_lanes);
-    } else {
-      S::store(out + v * S::kLanes, sums[v]);
-    }
-  });
-}
-
-// One query, keys through the row table where there is one; lanes along the head.
-template <class S>
-void attend_one(const AttentionTile& tile, int64_t query) {
-  const int64_t dim = tile.head_dim;
-  const float* q = tile.q + query * tile.q_stride;
-  float* out = tile.out + query * tile.out_stride;
-  float* scores = tile.scratch;
-  const auto row = [&](int64_t j) __attribute__((always_inline)) {
-    return tile.rows != nullptr ? static_cast<int64_t>(tile.rows[j]) : j;
-  };
-  float highest = -__builtin_inff();
-  float total = 0.0f;
-  // `out` itself holds the running sums; whatever lies there must not enter them.
-  for (int64_t d = 0; d < dim; ++d) out[d] = 0.0f;
-  for (int64_t key = 0; key < tile.keys; key += kAttentionKeys) {
-    const int64_t keys = smaller(tile.keys - key, kAttentionKeys);
-    for (int64_t j = 0; j < keys; ++j) {
-      const int64_t ahead = smaller(key + j + kAhead, tile.keys - 1);
-      prefetch(tile.k + row(ahead) * tile.k_stride, dim);
-      scores[j] = tile.scale * dot<S>(q, tile.k + row(key + j) * tile.k_stride, dim);
-      if (tile.bias != nullptr) scores[j] += tile.bias[key + j - query];
-    }
-    const float block = max<S>(scores, keys);
-    const float next = highest > block ? highest : block;
-    const float shift = next < -3.402823466e38f ? -3.402823466e38f : next;
-    float part[S::kLanes];
-    S::store(part, exp<S>(S::set(highest - shift)));
-    const float correction = part[0];
-    for (int64_t j = 0; j < keys; j += S::kLanes) {
-      const int64_t lanes = smaller(keys - j, S::kLanes);
-      const auto x = S::sub(load_lanes<S>(scores + j, lanes), S::set(shift));
-      store_lanes<S>(scores + j, exp<S>(x), lanes);
-    }
-    total = total * correction +
-            sum_of<S>(
-                keys, [=](int64_t j, int64_t lanes) __attribute__((always_inline)) {
-                  return load_lanes<S>(scores + j, lanes);
-                });
-    for (int64_t d = 0; d < dim; d += 4 * S::kLanes) {
-      const int64_t width = smaller(dim - d, 4 * S::kLanes);
-      const int64_t vectors = (width + S::kLanes - 1) / S::kLanes;
-      const int64_t last = width - (vectors - 1) * S::kLanes;
-      const auto value_row = [&](int64_t j) __attribute__((always_inline)) {
-        const int64_t ahead = smaller(key + j + kAhead, tile.keys - 1);
-        prefetch(tile.v + row(ahead) * tile.v_stride + d, width);
-        return tile.v + row(key + j) * tile.v_stride + d;
-      };
-      if (vectors == 4) {
-        weigh_values<S, 4>(value_row, scores, keys, correction, last, out + d);
-      } else if (vectors == 3) {
-        weigh_values<S, 3>(value_row, scores, keys, correction, last, out + d);
-      } else if (vectors == 2) {
-        weigh_values<S, 2>(value_row, scores, keys, correction, last, out + d);
-      } else {
-        weigh_values<S, 1>(value_row, scores, keys, correction, last, out + d);
-      }
-    }
-    highest = next;
-  }
-  const float scale = 1.0f / total;
-  for (int64_t d = 0; d < dim; ++d) out[d] *= scale;
 }
 
 template <class S>

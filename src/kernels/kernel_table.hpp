@@ -64,8 +64,15 @@ struct GemmKernels {
                    float* c, int64_t c_stride, int64_t n, bool accumulate);
 };
 
-// A tile of queries of one head against all its keys, streaming softmax:
-//   out[i] = sum_j softmax_j(scale * q[i] . k[j] + bias[j - i]) v[j]
+// The keys that a query sees: [first, end), never empty.
+struct KeyRange {
+  int32_t first;
+  int32_t end;
+};
+
+// A tile of queries of one head against its keys, streaming softmax:
+//   out[i] = sum_j softmax_j(cap(scale * q[i] . k[j]) + bias[j - i]) v[j]
+// with cap(s) = soft_cap * tanh(s / soft_cap), and j over the keys that query i sees.
 struct AttentionTile {
   const float* q;  // [queries, head_dim]
   int64_t q_stride;
@@ -78,8 +85,10 @@ struct AttentionTile {
   const int32_t* rows;  // row(j) = rows[j]; null: row(j) = j
   int64_t head_dim;
   float scale;
-  const float* bias;  // null, or the entry at j - i = 0
-  float* out;         // [queries, head_dim]
+  float soft_cap;          // 0: none
+  const float* bias;       // null, or the entry at j - i = 0
+  const KeyRange* ranges;  // [queries], within [0, keys); null: every query sees all keys
+  float* out;              // [queries, head_dim]
   int64_t out_stride;
   float* scratch;  // attention_scratch(head_dim) floats, 64-byte aligned
 };
@@ -87,7 +96,7 @@ struct AttentionTile {
 inline constexpr int64_t kAttentionQueries = 128;
 inline constexpr int64_t kAttentionKeys = 128;  // keys of one streaming block
 constexpr int64_t attention_scratch(int64_t head_dim) {
-  return 33 * kAttentionKeys + 5 * kAttentionQueries +
+  return 33 * kAttentionKeys + 7 * kAttentionQueries +
          (kAttentionKeys + 2 * kAttentionQueries) * ((head_dim + 15) / 16 * 16);
 }
 

@@ -276,10 +276,13 @@ void attention(const AttentionTile& tile) {
     float highest = -INFINITY;
     float total = 0.0f;
     for (int64_t d = 0; d < dim; ++d) out[d] = 0.0f;
-    for (int64_t first = 0; first < tile.keys; first += kAttentionKeys) {
-      const int64_t count = tile.keys - first < kAttentionKeys ? tile.keys - first : kAttentionKeys;
+    const int64_t begin = tile.ranges != nullptr ? tile.ranges[i].first : 0;
+    const int64_t end = tile.ranges != nullptr ? tile.ranges[i].end : tile.keys;
+    for (int64_t first = begin; first < end; first += kAttentionKeys) {
+      const int64_t count = end - first < kAttentionKeys ? end - first : kAttentionKeys;
       for (int64_t j = 0; j < count; ++j) {
         scores[j] = tile.scale * dot(q, tile.k + row(first + j) * tile.k_stride, dim);
+        if (tile.soft_cap > 0.0f) scores[j] = tile.soft_cap * tanhf(scores[j] / tile.soft_cap);
         if (tile.bias != nullptr) scores[j] += tile.bias[first + j - i];
       }
       const float block_highest = max(scores, count);

@@ -29,6 +29,7 @@ template <int kCount, class F>
 }
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 constexpr int64_t bytes_of(KernelType type) { return type == KernelType::f32 ? 4 : 2; }
 
@@ -37,14 +38,11 @@ constexpr int64_t bytes_of(KernelType type) { return type == KernelType::f32 ? 4
   for (int64_t i = 0; i < n; i += 16) __builtin_prefetch(p + i);
 }
 
-// e^x: x = n ln2 + r, |r| <= ln2 / 2, e^r = 1 + r + r^2 P(r). ln2 in two parts (Cody and Waite), so
-// that r is good to the last bit. P: Chebyshev fit, 8e-9 of e^r; with roundings below 1.5e-7
-// everywhere. Underflows through subnormals to 0, overflows to inf; NaN stays NaN (x is the second
-// operand of max and min, which is the one they return then).
+// e^r - 1, r = x - n ln2, |r| <= ln2 / 2, as r + r^2 P(r). ln2 in two parts (Cody and Waite), so
+// that r is good to the last bit. P: Chebyshev fit, 8e-9 of e^r.
 template <class S>
-[[gnu::always_inline]] inline typename S::F exp(typename S::F x) {
-  x = S::max(S::set(-104.0f), S::min(S::set(89.0f), x));
-  const auto n = S::round(S::mul(x, S::set(1.44269504088896341f)));
+[[gnu::always_inline]] inline typename S::F exp_minus_one_near_zero(typename S::F x,
+                                                                    typename S::F n) {
   auto r = S::fma(n, S::set(-0.693359375f), x);
   r = S::fma(n, S::set(2.12194440e-4f), r);
   auto p = S::set(0.00139336521f);
@@ -52,8 +50,30 @@ template <class S>
   p = S::fma(p, r, S::set(0.0416664667f));
   p = S::fma(p, r, S::set(0.166665763f));
   p = S::fma(p, r, S::set(0.5f));
-  p = S::fma(S::mul(r, r), p, r);
+  return S::fma(S::mul(r, r), p, r);
+}
+
+// e^x = 2^n e^r; with roundings below 1.5e-7 everywhere. Underflows through subnormals to 0,
+// overflows to inf; NaN stays NaN (x is the second operand of max and min, which is the one they
+// return then).
+template <class S>
+[[gnu::always_inline]] inline typename S::F exp(typename S::F x) {
+  x = S::max(S::set(-104.0f), S::min(S::set(89.0f), x));
+  const auto n = S::round(S::mul(x, S::set(1.44269504088896341f)));
+  const auto p = exp_minus_one_near_zero<S>(x, n);
   return S::scale_by_power_of_two(S::add(p, S::set(1.0f)), n);
+}
+
+// tanh x = m / (m + 2), m = e^(2x) - 1 = 2^n (e^r - 1) + (2^n - 1): the parts of exp above, of
+// which the second is exact, so that small x keep their relative precision. Below 4e-7 of tanh x.
+template <class S>
+[[gnu::always_inline]] inline typename S::F tanh(typename S::F x) {
+  const auto y = S::max(S::set(-20.0f), S::min(S::set(20.0f), S::add(x, x)));
+  const auto n = S::round(S::mul(y, S::set(1.44269504088896341f)));
+  const auto p = exp_minus_one_near_zero<S>(y, n);
+  const auto power = S::scale_by_power_of_two(S::set(1.0f), n);
+  const auto m = S::fma(power, p, S::sub(power, S::set(1.0f)));
+  return S::div(m, S::add(m, S::set(2.0f)));
 }
 
 }  // namespace

@@ -106,7 +106,7 @@ void Block::encode(const Context& context, Mat x, const DistanceBias* bias, Mat 
   attention_.k.run(context, normed, k);
   attention_.v.run(context, normed, v);
   // a = softmax(scale * q k^T + position_bias) v
-  attention(context, shape_, q, k, v, bias, attended);
+  attention(context, shape_, q, k, v, {.bias = bias}, attended);
   // x = x + out_proj(a)
   attention_.o.run(context, attended, x, add);
 

@@ -74,7 +74,7 @@ class PoolingHead {
     attention_.q.run(context, ConstMat(probe_.data(), 1, width), q.view());
     attention_.k.run(context, tokens, k.view());
     attention_.v.run(context, tokens, v.view());
-    attention(context, spec_.attention(), q.view(), k.view(), v.view(), nullptr, attended.view());
+    attention(context, spec_.attention(), q.view(), k.view(), v.view(), {}, attended.view());
     attention_.o.run(context, attended.view(), x.view());
     // x = x + mlp(layernorm(x)): no residual around the attention
     norm_.run(context, x.view(), normed.view());

@@ -27,6 +27,16 @@ void check_bias(const AttentionShape& shape, const DistanceBias& bias, int64_t l
   PALI_ASSERT(bias.left >= left && bias.values.cols() - 1 - bias.left >= right);
 }
 
+void check_mask(const AttentionShape& shape, const AttentionMask& mask, int64_t queries,
+                int64_t keys) {
+  if (mask.bias != nullptr) check_bias(shape, *mask.bias, queries - 1, keys - 1);
+  if (mask.ranges.empty()) return;
+  PALI_ASSERT(static_cast<int64_t>(mask.ranges.size()) == queries);
+  for (const KeyRange& range : mask.ranges) {
+    PALI_ASSERT(range.first >= 0 && range.first < range.end && range.end <= keys);
+  }
+}
+
 // What a head's tiles have in common; the caller adds its queries.
 AttentionTile head_tile(const AttentionShape& shape, int64_t head, ConstMat k, ConstMat v,
                         float* scratch) {
@@ -39,6 +49,7 @@ AttentionTile head_tile(const AttentionShape& shape, int64_t head, ConstMat k, C
   tile.keys = k.rows;
   tile.head_dim = shape.head_dim;
   tile.scale = shape.scale;
+  tile.soft_cap = shape.soft_cap;
   tile.scratch = scratch;
   return tile;
 }
@@ -46,11 +57,11 @@ AttentionTile head_tile(const AttentionShape& shape, int64_t head, ConstMat k, C
 }  // namespace
 
 void attention(const Context& context, const AttentionShape& shape, ConstMat q, ConstMat k,
-               ConstMat v, const DistanceBias* bias, Mat out) {
+               ConstMat v, const AttentionMask& mask, Mat out) {
   check(shape, q, out);
   if (q.rows == 0) return;
   check_keys(shape, k, v);
-  if (bias != nullptr) check_bias(shape, *bias, q.rows - 1, k.rows - 1);
+  check_mask(shape, mask, q.rows, k.rows);
   const int64_t blocks = (q.rows + kAttentionQueries - 1) / kAttentionQueries;
   // Blocks of one head follow each other: its keys and values stay in the cache.
   context.pool.parallel_for(shape.heads * blocks, 1, [&](int64_t begin, int64_t end, int) {
@@ -61,7 +72,8 @@ void attention(const Context& context, const AttentionShape& shape, ConstMat q, 
       tile.q = q.row(first) + head * shape.head_dim;
       tile.q_stride = q.stride;
       tile.queries = std::min(kAttentionQueries, q.rows - first);
-      tile.bias = bias == nullptr ? nullptr : bias->head(head) - first;
+      tile.bias = mask.bias == nullptr ? nullptr : mask.bias->head(head) - first;
+      tile.ranges = mask.ranges.empty() ? nullptr : mask.ranges.data() + first;
       tile.out = out.row(first) + head * shape.head_dim;
       tile.out_stride = out.stride;
       context.kernels.attention(tile);

@@ -14,14 +14,24 @@ struct AttentionShape {
   int64_t heads = 1;
   int64_t kv_heads = 1;  // heads % kv_heads == 0
   int64_t head_dim = 64;
-  float scale = 1.0f;  // on q . k; T5: 1
+  float scale = 1.0f;     // on q . k; T5: 1
+  float soft_cap = 0.0f;  // scores become soft_cap * tanh(score / soft_cap), as Gemma 2's; 0: none
 };
 
-// All queries see all keys. q [M, H*Hd], k, v [N, Hkv*Hd] -> out [M, H*Hd].
-// scores(m, n) = scale * q_m . k_n + bias(n - m); softmax over n in f32.
-// bias: may be null; distances reach from -(M-1) to N-1. out may not overlap the inputs.
+// What is added to the scores and what is left out of them; by default neither.
+struct AttentionMask {
+  // Distances reach from -(M-1) to N-1.
+  const DistanceBias* bias = nullptr;
+  // [M], within [0, N), none empty: the keys each query sees. Empty: all see all. Causal, prefix
+  // and sliding-window masks are ranges; blocks of keys that no query of a tile sees cost nothing.
+  std::span<const KeyRange> ranges = {};
+};
+
+// q [M, H*Hd], k, v [N, Hkv*Hd] -> out [M, H*Hd]; query head h reads key head h * Hkv / H.
+// scores(m, n) = cap(scale * q_m . k_n) + bias(n - m); softmax in f32 over the n that m sees.
+// out may not overlap the inputs.
 void attention(const Context& context, const AttentionShape& shape, ConstMat q, ConstMat k,
-               ConstMat v, const DistanceBias* bias, Mat out);
+               ConstMat v, const AttentionMask& mask, Mat out);
 
 // One query a sequence, each with its own keys: a decoder's step.
 // Sequence b's key j lies in row `rows[b][j]` of k and v (rows[b] empty: row j).
@@ -29,8 +39,9 @@ struct StepSequence {
   ConstMat k, v;                  // [capacity, Hkv*Hd]
   std::span<const int32_t> rows;  // key j -> row; empty: identity over all of k
 };
-// q [B, H*Hd] -> out [B, H*Hd]. Where bias is given, key j of n has distance j - (n - 1): the query
-// is the newest position.
+// q [B, H*Hd] -> out [B, H*Hd]. A sequence's query sees all keys that its rows name: a sliding
+// window is a shorter table. Where bias is given, key j of n has distance j - (n - 1): the query is
+// the newest position.
 void attention_step(const Context& context, const AttentionShape& shape, ConstMat q,
                     std::span<const StepSequence> sequences, const DistanceBias* bias, Mat out);
 

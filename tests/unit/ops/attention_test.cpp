@@ -60,7 +60,8 @@ DistanceBias random_bias(int64_t heads, int64_t left, int64_t right, uint32_t se
 // Tolerance: scores err by 8 * 2^-24 of their terms' magnitudes, exp by 2^-20 of itself; an error e
 // of all weights moves the mean by at most 2 e times the largest |v|.
 std::string mismatch(const float* q, ConstMat k, ConstMat v, const std::vector<int32_t>& rows,
-                     int64_t head_dim, double scale, const float* bias, const float* out) {
+                     int64_t head_dim, double scale, const float* bias, const float* out,
+                     double soft_cap = 0) {
   std::vector<double> scores(rows.size());
   double worst = 0, largest = 0;
   for (size_t j = 0; j < rows.size(); ++j) {
@@ -71,7 +72,8 @@ std::string mismatch(const float* q, ConstMat k, ConstMat v, const std::vector<i
       magnitude += std::abs(product);
       largest = std::max(largest, std::abs(double{v.row(rows[j])[d]}));
     }
-    scores[j] = scale * sum + (bias == nullptr ? 0.0 : bias[j]);
+    const double score = soft_cap > 0 ? soft_cap * std::tanh(scale * sum / soft_cap) : scale * sum;
+    scores[j] = score + (bias == nullptr ? 0.0 : bias[j]);
     worst = std::max(worst, std::abs(scale) * magnitude + std::abs(scores[j]));
   }
   const double top = *std::max_element(scores.begin(), scores.end());
@@ -109,8 +111,8 @@ void check(const Case& c, const IsaTier& tier, ThreadPool& pool, float spread = 
       out(c.queries, c.shape.heads * width, 0, 4);
   // A few distances more than needed: the table is shared between lengths.
   const DistanceBias bias = random_bias(c.shape.heads, c.queries + 4, c.keys + 2, 5);
-  attention({pool, kernels}, c.shape, q.view(), k.view(), v.view(), c.biased ? &bias : nullptr,
-            out.view());
+  attention({pool, kernels}, c.shape, q.view(), k.view(), v.view(),
+            {.bias = c.biased ? &bias : nullptr}, out.view());
   const auto rows = identity(c.keys);
   for (int64_t h = 0; h < c.shape.heads; ++h) {
     const int64_t kv = h / (c.shape.heads / c.shape.kv_heads) * width;
@@ -176,13 +178,50 @@ TEST(Attention, LargeScoresDoNotOverflow) {
   check_all({{10, 300, {2, 2, 64, 1.0f}, true}}, 6);
 }
 
+// The masks of the decoder-only family: prefix-LM, with and without a sliding window, grouped
+// heads, soft cap; several tiles of queries and blocks of keys.
+TEST(Attention, RangesGroupedHeadsAndSoftCap) {
+  const int64_t queries = 300, prefix = 170, width = 24;
+  ThreadPool pool(2);
+  Padded q(queries, 4 * width, 2, 1), k(queries, 2 * width, 1, 2), v(queries, 2 * width, 1, 3);
+  for (const IsaTier& tier : isa_tiers()) {
+    if (!tier.available) continue;
+    const KernelTable kernels = kernel_table(tier.isa);
+    for (const int64_t window : {queries, int64_t{40}}) {
+      std::vector<KeyRange> ranges;
+      for (int64_t m = 0; m < queries; ++m) {
+        ranges.push_back({static_cast<int32_t>(std::max<int64_t>(0, m + 1 - window)),
+                          static_cast<int32_t>(std::max(prefix, m + 1))});
+      }
+      AttentionShape shape{4, 2, width, 0.3f};
+      shape.soft_cap = 5.0f;
+      Padded out(queries, 4 * width, 0, 4);
+      attention({pool, kernels}, shape, q.view(), k.view(), v.view(), {.ranges = ranges},
+                out.view());
+      for (int64_t h = 0; h < 4; ++h) {
+        for (int64_t m = 0; m < queries; ++m) {
+          const KeyRange range = ranges[static_cast<size_t>(m)];
+          std::vector<int32_t> rows(static_cast<size_t>(range.end - range.first));
+          std::iota(rows.begin(), rows.end(), range.first);
+          ASSERT_EQ(mismatch(q.view().row(m) + h * width, k.view().cols_from(h / 2 * width, width),
+                             v.view().cols_from(h / 2 * width, width), rows, width, 0.3f, nullptr,
+                             out.view().row(m) + h * width, 5.0),
+                    "")
+              << tier.name << " head " << h << " query " << m << " window " << window;
+        }
+      }
+      ASSERT_TRUE(out.padding_intact());
+    }
+  }
+}
+
 TEST(Attention, OneKeyIsItsValue) {
   ThreadPool pool(1);
   for (const IsaTier& tier : isa_tiers()) {
     if (!tier.available) continue;
     const KernelTable kernels = kernel_table(tier.isa);
     Padded q(3, 24, 1, 1), k(1, 24, 1, 2), v(1, 24, 1, 3), out(3, 24, 0, 4);
-    attention({pool, kernels}, {2, 2, 12, 1}, q.view(), k.view(), v.view(), nullptr, out.view());
+    attention({pool, kernels}, {2, 2, 12, 1}, q.view(), k.view(), v.view(), {}, out.view());
     for (int64_t m = 0; m < 3; ++m) {
       for (int64_t d = 0; d < 24; ++d) {
         EXPECT_FLOAT_EQ(out.view().row(m)[d], v.view().row(0)[d]) << tier.name;
@@ -195,7 +234,7 @@ TEST(Attention, NoQueriesIsNoWork) {
   ThreadPool pool(1);
   const KernelTable kernels = kernel_table(Isa::scalar);
   Padded k(4, 8, 1, 2), v(4, 8, 1, 3);
-  attention({pool, kernels}, {1, 1, 8, 1}, ConstMat(nullptr, 0, 8), k.view(), v.view(), nullptr,
+  attention({pool, kernels}, {1, 1, 8, 1}, ConstMat(nullptr, 0, 8), k.view(), v.view(), {},
             Mat(nullptr, 0, 8));
 }
 
@@ -208,10 +247,11 @@ TEST(Attention, SameBitsAtAnyThreadCount) {
     Padded q(101, 120, 1, 1), k(260, 120, 1, 2), v(260, 120, 1, 3);
     const DistanceBias bias = random_bias(5, 100, 259, 4);
     Padded expected(101, 120, 0, 5);
-    attention({one, kernels}, shape, q.view(), k.view(), v.view(), &bias, expected.view());
+    attention({one, kernels}, shape, q.view(), k.view(), v.view(), {.bias = &bias},
+              expected.view());
     for (ThreadPool* pool : {&two, &three}) {
       Padded out(101, 120, 0, 6);
-      attention({*pool, kernels}, shape, q.view(), k.view(), v.view(), &bias, out.view());
+      attention({*pool, kernels}, shape, q.view(), k.view(), v.view(), {.bias = &bias}, out.view());
       for (int64_t m = 0; m < 101; ++m) {
         ASSERT_EQ(std::memcmp(out.view().row(m), expected.view().row(m), 120 * 4), 0) << tier.name;
       }
@@ -275,7 +315,7 @@ TEST(AttentionStep, EqualsTheLastRowOfFullAttention) {
       Padded q(n, 48, 0.5f, 1), k(n, 48, 0.5f, 2), v(n, 48, 1, 3), out(n, 48, 0, 4),
           step(1, 48, 0, 5);
       const DistanceBias bias = random_bias(3, n + 3, n - 1, 6);
-      attention({pool, kernels}, shape, q.view(), k.view(), v.view(), &bias, out.view());
+      attention({pool, kernels}, shape, q.view(), k.view(), v.view(), {.bias = &bias}, out.view());
       const std::vector<StepSequence> sequences = {{k.view(), v.view(), {}}};
       attention_step({pool, kernels}, shape, q.view().rows_from(n - 1, 1), sequences, &bias,
                      step.view());
@@ -291,13 +331,25 @@ TEST(Attention, RefusesWhatCannotBe) {
   const KernelTable kernels = kernel_table(Isa::scalar);
   Padded q(4, 16, 1, 1), k(6, 16, 1, 2), v(6, 16, 1, 3), out(4, 16, 0, 4);
   const auto run = [&](const AttentionShape& shape, const DistanceBias* bias) {
-    attention({pool, kernels}, shape, q.view(), k.view(), v.view(), bias, out.view());
+    attention({pool, kernels}, shape, q.view(), k.view(), v.view(), {.bias = bias}, out.view());
   };
   EXPECT_THROW(run({3, 2, 8, 1}, nullptr), Error);
   EXPECT_THROW(run({2, 2, 9, 1}, nullptr), Error);
   const DistanceBias short_left = random_bias(2, 2, 5, 7), short_right = random_bias(2, 3, 4, 7);
   EXPECT_THROW(run({2, 2, 8, 1}, &short_left), Error);
   EXPECT_THROW(run({2, 2, 8, 1}, &short_right), Error);
+  // Ranges: one a query, none empty, none past the keys.
+  const std::vector<std::vector<KeyRange>> wrong = {
+      {{0, 6}, {0, 6}, {0, 6}},
+      {{0, 6}, {0, 6}, {0, 6}, {3, 3}},
+      {{0, 6}, {0, 6}, {0, 7}, {0, 6}},
+      {{-1, 6}, {0, 6}, {0, 6}, {0, 6}},
+  };
+  for (const std::vector<KeyRange>& ranges : wrong) {
+    EXPECT_THROW(attention({pool, kernels}, {2, 2, 8, 1}, q.view(), k.view(), v.view(),
+                           {.ranges = ranges}, out.view()),
+                 Error);
+  }
 }
 
 }  // namespace

@@ -1,0 +1,126 @@
+// One query against its keys, streaming softmax, lanes along the head; keys through the row table
+// where there is one: a decoder's step. Included once by each ISA source.
+#pragma once
+
+#include "kernels/rows-inl.hpp"
+#include "kernels/simd_common.hpp"
+
+namespace pali {
+namespace {
+
+constexpr int64_t kAhead = 12;  // rows of K and V asked for before their turn
+
+// Soft cap, then bias, of one query's scores from `first_key` on.
+template <class S>
+void adjust_row(const AttentionTile& tile, int64_t query, int64_t first_key, int64_t keys,
+                float* scores) {
+  if (tile.bias == nullptr && tile.soft_cap <= 0.0f) return;
+  const auto cap = S::set(tile.soft_cap);
+  for (int64_t j = 0; j < keys; j += S::kLanes) {
+    const int64_t lanes = smaller(keys - j, S::kLanes);
+    auto s = load_lanes<S>(scores + j, lanes);
+    if (tile.soft_cap > 0.0f) s = S::mul(cap, tanh<S>(S::div(s, cap)));
+    if (tile.bias != nullptr) {
+      s = S::add(s, load_lanes<S>(tile.bias + (first_key + j - query), lanes));
+    }
+    store_lanes<S>(scores + j, s, lanes);
+  }
+}
+
+// out[d] = out[d] * correction + sum over keys of weights[j] v_j[d], for kVectors vectors of d.
+template <class S, int kVectors, class Row>
+[[gnu::always_inline]] inline void weigh_values(const Row& value_row, const float* weights,
+                                                int64_t keys, float correction, int64_t last_lanes,
+                                                float* out) {
+  using F = typename S::F;
+  F sums[kVectors];
+  const auto load = [&](const float* p, auto v) __attribute__((always_inline)) {
+    return v == kVectors - 1 ? load_lanes<S>(p + v * S::kLanes, last_lanes)
+                             : S::load(p + v * S::kLanes);
+  };
+  unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
+    sums[v] = S::mul(load(out, v), S::set(correction));
+  });
+  for (int64_t j = 0; j < keys; ++j) {
+    const F weight = S::broadcast(weights + j);
+    const float* row = value_row(j);
+    unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
+      sums[v] = S::fma(weight, load(row, v), sums[v]);
+    });
+  }
+  unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
+    if (v == kVectors - 1) {
+      store_lanes<S>(out + v * S::kLanes, sums[v], last_lanes);
+    } else {
+      S::store(out + v * S::kLanes, sums[v]);
+    }
+  });
+}
+
+// One query, keys through the row table where there is one; lanes along the head.
+template <class S>
+void attend_one(const AttentionTile& tile, int64_t query) {
+  const int64_t dim = tile.head_dim;
+  const float* q = tile.q + query * tile.q_stride;
+  float* out = tile.out + query * tile.out_stride;
+  float* scores = tile.scratch;
+  const auto row = [&](int64_t j) __attribute__((always_inline)) {
+    return tile.rows != nullptr ? static_cast<int64_t>(tile.rows[j]) : j;
+  };
+  float highest = -__builtin_inff();
+  float total = 0.0f;
+  // `out` itself holds the running sums; whatever lies there must not enter them.
+  for (int64_t d = 0; d < dim; ++d) out[d] = 0.0f;
+  const int64_t begin = tile.ranges != nullptr ? tile.ranges[query].first : 0;
+  const int64_t end = tile.ranges != nullptr ? tile.ranges[query].end : tile.keys;
+  for (int64_t key = begin; key < end; key += kAttentionKeys) {
+    const int64_t keys = smaller(end - key, kAttentionKeys);
+    for (int64_t j = 0; j < keys; ++j) {
+      const int64_t ahead = smaller(key + j + kAhead, end - 1);
+      prefetch(tile.k + row(ahead) * tile.k_stride, dim);
+      scores[j] = tile.scale * dot<S>(q, tile.k + row(key + j) * tile.k_stride, dim);
+    }
+    adjust_row<S>(tile, query, key, keys, scores);
+    const float block = max<S>(scores, keys);
+    const float next = highest > block ? highest : block;
+    const float shift = next < -3.402823466e38f ? -3.402823466e38f : next;
+    float part[S::kLanes];
+    S::store(part, exp<S>(S::set(highest - shift)));
+    const float correction = part[0];
+    for (int64_t j = 0; j < keys; j += S::kLanes) {
+      const int64_t lanes = smaller(keys - j, S::kLanes);
+      const auto x = S::sub(load_lanes<S>(scores + j, lanes), S::set(shift));
+      store_lanes<S>(scores + j, exp<S>(x), lanes);
+    }
+    total = total * correction +
+            sum_of<S>(
+                keys, [=](int64_t j, int64_t lanes) __attribute__((always_inline)) {
+                  return load_lanes<S>(scores + j, lanes);
+                });
+    for (int64_t d = 0; d < dim; d += 4 * S::kLanes) {
+      const int64_t width = smaller(dim - d, 4 * S::kLanes);
+      const int64_t vectors = (width + S::kLanes - 1) / S::kLanes;
+      const int64_t last = width - (vectors - 1) * S::kLanes;
+      const auto value_row = [&](int64_t j) __attribute__((always_inline)) {
+        const int64_t ahead = smaller(key + j + kAhead, end - 1);
+        prefetch(tile.v + row(ahead) * tile.v_stride + d, width);
+        return tile.v + row(key + j) * tile.v_stride + d;
+      };
+      if (vectors == 4) {
+        weigh_values<S, 4>(value_row, scores, keys, correction, last, out + d);
+      } else if (vectors == 3) {
+        weigh_values<S, 3>(value_row, scores, keys, correction, last, out + d);
+      } else if (vectors == 2) {
+        weigh_values<S, 2>(value_row, scores, keys, correction, last, out + d);
+      } else {
+        weigh_values<S, 1>(value_row, scores, keys, correction, last, out + d);
+      }
+    }
+    highest = next;
+  }
+  const float scale = 1.0f / total;
+  for (int64_t d = 0; d < dim; ++d) out[d] *= scale;
+}
+
+}  // namespace
+}  // namespace pali

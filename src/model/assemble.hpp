@@ -63,7 +63,7 @@ struct ComposeOptions {
 Checkpoint compose_checkpoint(const ComposeOptions& options);
 
 // A checkpoint of random weights with the shapes of a config file of models/configs, made in memory
-// (f32 or bf16): for benchmarks. No tokenizer.
+// (f32, bf16, i8, i4; never narrower than a row allows): for benchmarks. No tokenizer.
 Checkpoint random_checkpoint(const std::filesystem::path& config_file, DType dtype, uint64_t seed);
 
 // What rounding to integers cost a tensor.

@@ -1,7 +1,12 @@
-// Random bits that are the same on every machine and compiler.
+// Random bits that are the same on every machine and compiler, and weights made of them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/dtype.hpp"
 
 namespace pali {
 
@@ -21,6 +26,25 @@ class RandomBits {
 
  private:
   uint64_t state_;
+};
+
+// Weights of one storage type (f32, bf16, i8, i4), uniform about zero with the deviation of a layer
+// as wide as those in use. Values are drawn once, then copied from varying places: ten gigabytes at
+// the speed of memory.
+class RandomWeights {
+ public:
+  RandomWeights(DType dtype, uint64_t seed);
+  // Whole rows, as they are stored.
+  void fill(std::span<std::byte> out);
+  // The scales of i8 (f32) and i4 (f16), all alike.
+  void fill_scales(std::span<std::byte> out) const;
+  // Floats of one value.
+  void fill_ones(std::span<std::byte> out) const;
+
+ private:
+  DType dtype_;
+  RandomBits random_;
+  std::vector<std::byte> bytes_;
 };
 
 }  // namespace pali

@@ -61,17 +61,6 @@ class Usage(Case):
         self.usage("vqa", "what is it?", PHOTO, says="the image stands before the question")
         self.usage("detect", "cat", PHOTO, says="the image stands before")
 
-    def test_bench_takes_the_options_of_the_others(self):
-        config = MODELS / "ul2" / "config.json"
-        rows = self.ok("bench", "decode", "--config", config, "--runs", "1", "--tokens", "1",
-                       "--prompt_tokens", "2", "--isa", "scalar", "-t", "1", "-q", "--json").json()
-        self.assertEqual([row["name"] for row in rows], ["decode_step", "peak_rss"])
-        self.assertEqual((rows[0]["isa"], rows[0]["threads"]), ("scalar", 1))
-        self.usage("bench", "--isa", "sse9", says="none of")
-        self.usage("bench", "--dtype", "3", says="none of")
-        self.usage("bench", "matmul", says="none of model, vision")
-        self.fails(1, "bench", "--config", "nosuch", says="pali3-5b")
-
     def test_options_of_everywhere(self):
         machine = ("-t", "2", "--isa", "scalar", "--matmul", "native", "--compute", "f32", "-q", "-v")
         self.ok("inspect", *machine, "--dtype", "f32", MODELS / "ul2")

@@ -7,9 +7,11 @@
 
 #include "arguments.hpp"
 #include "bench_model.hpp"
-#include "kernels/isa.hpp"
+#include "bench_products.hpp"
+#include "bench_roofline.hpp"
 #include "pali/checkpoint.hpp"
 #include "pali/error.hpp"
+#include "usage.hpp"
 
 namespace {
 
@@ -30,51 +32,55 @@ std::filesystem::path find_config(const std::string& name) {
                                                     "); give a config.json, or one of: " + known);
 }
 
-using pali::cli::Json;
-using pali::cli::rounded;
-
-std::string roofline(const pali::EngineOptions& options, bool json) {
-  const pali::Isa isa = pali::resolve_isa(options.isa);
-  const pali::KernelTable kernels = pali::kernel_table(isa);
-  pali::ThreadPool pool(options.threads == 0 ? pali::default_thread_count() : options.threads);
-  const bench::Peaks peaks = bench::measure_peaks(pool, kernels);
-  if (json) {
-    const auto row = [&](const char* name, const char* unit, double value) {
-      return Json{{"name", name},
-                  {"isa", pali::isa_name(isa)},
-                  {"threads", pool.size()},
-                  {unit, rounded(value, 2)}};
-    };
-    return pali::cli::to_line(Json::array({row("peak_f32", "gflops", peaks.gflops_f32),
-                                           row("peak_bf16", "gflops", peaks.gflops_bf16),
-                                           row("read", "gbps", peaks.read_gbps)}));
-  }
-  return pali::cpu_name() + ", " + pali::isa_name(isa) + ", " + std::to_string(pool.size()) +
-         " threads\nf32 tile    " + pali::cli::format("%8.1f GFLOP/s", peaks.gflops_f32) +
-         "\nbf16 tile   " + pali::cli::format("%8.1f GFLOP/s", peaks.gflops_bf16) +
-         "\nread        " + pali::cli::format("%8.1f GB/s\n", peaks.read_gbps);
-}
-
 struct Arguments {
   bench::ModelBench model;
   std::string what = "model", config = "pali3-5b";
+  std::vector<std::string> shapes;
+  int runs = 0;  // 0: 9, of whole models 3
+  bool csv = false;
   pali::cli::OutputArguments output;
+
+  bench::Format format() const {
+    return csv ? bench::Format::csv : output.json ? bench::Format::json : bench::Format::text;
+  }
 };
 
+std::string products(const Arguments& arguments) {
+  bench::ProductBench product;
+  product.shapes = arguments.shapes;
+  if (arguments.runs > 0) product.runs = arguments.runs;
+  product.options = arguments.model.options;
+  product.on_progress = arguments.model.on_progress;
+  const std::vector<bench::Row> rows =
+      arguments.what == "matmul" ? bench::bench_matmul(product) : bench::bench_attention(product);
+  if (product.on_progress) product.on_progress("");
+  if (arguments.output.verbose) pali::cli::warn(arguments.output, product.remarks);
+  return bench::to_report(rows, bench::peak_rss_bytes(), arguments.format());
+}
+
+std::string roofline(const Arguments& arguments) {
+  const bench::Roofline result =
+      bench::bench_roofline(arguments.model.options, arguments.runs > 0 ? arguments.runs : 9);
+  if (arguments.format() == bench::Format::text) return result.text;
+  return bench::to_report(result.rows, bench::peak_rss_bytes(), arguments.format());
+}
+
 std::string report(Arguments& arguments) {
-  if (arguments.what == "roofline") {
-    return roofline(arguments.model.options, arguments.output.json);
-  }
-  arguments.model.stage = arguments.what;
-  arguments.model.config = find_config(arguments.config);
   if (::isatty(STDERR_FILENO) != 0 && !arguments.output.quiet) {
     arguments.model.on_progress = [](const std::string& what) {
       std::fprintf(stderr, "\r\x1b[K%s", what.c_str());
     };
   }
-  const std::vector<bench::Row> rows = bench::bench_model(arguments.model);
-  if (arguments.model.on_progress) std::fputs("\r\x1b[K", stderr);
-  return arguments.output.json ? bench::to_json(rows) : bench::to_text(rows);
+  if (arguments.what == "roofline") return roofline(arguments);
+  if (arguments.what == "matmul" || arguments.what == "attention") return products(arguments);
+  if (!arguments.shapes.empty()) throw pali::cli::UsageError("--shape with a whole model");
+  arguments.model.stage = arguments.what;
+  arguments.model.config = find_config(arguments.config);
+  if (arguments.runs > 0) arguments.model.runs = arguments.runs;
+  int64_t rss_bytes = 0;
+  const std::vector<bench::Row> rows = bench::bench_model(arguments.model, rss_bytes);
+  if (arguments.model.on_progress) arguments.model.on_progress("");
+  return bench::to_report(rows, rss_bytes, arguments.format());
 }
 
 void run(Arguments& arguments) {
@@ -83,6 +89,9 @@ void run(Arguments& arguments) {
   output.finish();
 }
 
+constexpr const char* kStages[] = {"model",  "vision",    "encode",  "decode",
+                                   "matmul", "attention", "roofline"};
+
 }  // namespace
 
 void add_bench(CLI::App& app) {
@@ -90,16 +99,22 @@ void add_bench(CLI::App& app) {
   bench::ModelBench& model = arguments->model;
   CLI::App* verb = app.add_subcommand("bench", "Measure stages on random weights");
   verb->footer(
-      "Example:\n  pali bench --config pali3-5b --dtype bf16\n"
-      "Random weights are made in memory; the peak resident size is the last row.");
+      "Examples:\n  pali bench --config pali3-5b --dtype bf16\n"
+      "  pali bench matmul --shape 256x8192x1664 --dtype bf16 --json\n"
+      "Medians and spread, and the share of the peak that binds, measured in the same run. Random\n"
+      "weights are made in memory; the peak resident size is the last row.");
   const auto known = [](const std::string& word) {
-    for (const char* stage : {"model", "vision", "encode", "decode", "roofline"}) {
+    std::string names;
+    for (const char* stage : kStages) {
       if (word == stage) return std::string();
+      names += (names.empty() ? "" : ", ") + std::string(stage);
     }
-    return "'" + word + "' is none of model, vision, encode, decode, roofline";
+    return "'" + word + "' is none of " + names;
   };
-  verb->add_option("[STAGE]", arguments->what,
-                   "model (all stages), vision, encode, decode, or roofline (the machine's peaks)")
+  verb->add_option(
+          "[STAGE]", arguments->what,
+          "model (all stages), vision, encode, decode; single products: matmul, attention; or "
+          "roofline (the machine's peaks)")
       ->check(CLI::Validator(known, "", "stage"))
       ->type_name("");
   verb->add_option("--config", arguments->config, "A config.json, or a name of models/configs")
@@ -117,7 +132,21 @@ void add_bench(CLI::App& app) {
   count("--tokens", model.tokens, 4096, "Tokens to decode");
   count("--prompt-tokens", model.prompt_tokens, 16384, "Tokens of the prompt");
   count("--beams", model.beams, 64, "Sequences decoded together");
-  count("--runs", model.runs, 1000, "Repetitions; medians are reported");
+  verb->add_option("--runs", arguments->runs, "Repetitions; medians are reported [9, of models 3]")
+      ->check(pali::cli::whole_number(1, 1000))
+      ->type_name("N");
+  verb->add_option("--shape", arguments->shapes,
+                   "Of matmul: MxNxK; of attention: tokens x heads x head width; repeatable")
+      ->check(CLI::Validator(
+          [](const std::string& text) {
+            return bench::parse_shape(text).empty()
+                       ? "'" + text +
+                             "' is no shape: three whole numbers with x between, as 256x8192x1664"
+                       : std::string();
+          },
+          "", "shape"))
+      ->type_name("SHAPE");
+  verb->add_flag("--csv", arguments->csv, "Comma-separated values");
   pali::cli::add_machine_options(*verb, model.options);
   pali::cli::add_output_options(*verb, arguments->output);
   verb->callback([arguments] { run(*arguments); });

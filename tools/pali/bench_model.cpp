@@ -10,15 +10,29 @@
 namespace pali::bench {
 namespace {
 
+constexpr int kPeakSamples = 3;  // before the runs, and again after them
+
 using Clock = std::chrono::steady_clock;
 double ms_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double, std::milli>(to - from).count();
 }
 
-std::string by(std::initializer_list<int64_t> sizes) {
-  std::string text;
-  for (const int64_t size : sizes) text += (text.empty() ? "" : "x") + std::to_string(size);
-  return text;
+DType storage_of(WeightType type) {
+  switch (type) {
+    case WeightType::f32:
+      return DType::f32;
+    case WeightType::int8:
+      return DType::i8;
+    case WeightType::int4:
+      return DType::i4;
+    default:
+      return DType::bf16;
+  }
+}
+
+double weight_bytes(DType type) {
+  // int4: half a byte, and a scale of two for a group of 32.
+  return type == DType::i4 ? 0.5 + 2.0 / 32 : static_cast<double>(dtype_bytes(type));
 }
 
 Cost vision_cost(const VisionConfig& c, double n, double bytes_per_weight) {
@@ -33,31 +47,24 @@ struct LanguageCosts {
   Cost encode, prefill, step;
 };
 
-LanguageCosts language_costs(const EncoderDecoderConfig& c, double s, double beams,
-                             double bytes_per_weight) {
+LanguageCosts language_costs(const EncoderDecoderConfig& c, double s, double beams, DType dtype) {
+  const double bytes_per_weight = weight_bytes(dtype);
+  // Embeddings, which are the output head as well, stop at int8.
+  const double head_bytes = dtype == DType::i4 ? 1 : bytes_per_weight;
   const double width = static_cast<double>(c.width);
   const double inner = static_cast<double>(c.heads * c.inner_head);
   const double mlp = (c.gated ? 3 : 2) * width * static_cast<double>(c.mlp);
   const double attention = 4 * width * inner;
   const double encoder = static_cast<double>(c.encoder_layers) * (attention + mlp);
   const double cross = static_cast<double>(c.decoder_layers) * 2 * width * inner;
-  const double decoder = static_cast<double>(c.decoder_layers) * (attention + attention / 2 + mlp) +
-                         width * static_cast<double>(c.vocab);
+  const double decoder = static_cast<double>(c.decoder_layers) * (attention + attention / 2 + mlp);
+  const double head = width * static_cast<double>(c.vocab);
   const double cache = static_cast<double>(c.decoder_layers) * 2 * s * inner;  // f32
   return {{2 * s * encoder + static_cast<double>(c.encoder_layers) * 4 * s * s * inner,
            encoder * bytes_per_weight},
           {2 * s * cross, cross * bytes_per_weight},
-          {2 * beams * (decoder + cache), decoder * bytes_per_weight + cache * 4}};
-}
-
-MatmulPolicy policy_of(const EngineOptions& options, const KernelTable& kernels, Isa isa,
-                       DType dtype) {
-  ComputeType compute = options.compute;
-  if (compute == ComputeType::automatic) {
-    compute = dtype == DType::bf16 && kernels.gemm_bf16.multiply != nullptr ? ComputeType::bf16
-                                                                            : ComputeType::f32;
-  }
-  return {options.matmul, compute, isa};
+          {2 * beams * (decoder + head + cache),
+           decoder * bytes_per_weight + head * head_bytes + cache * 4}};
 }
 
 // One pass from pixels to the last token, its stages timed.
@@ -140,25 +147,27 @@ class Pass {
 
 }  // namespace
 
-std::vector<Row> bench_model(const ModelBench& bench) {
+std::vector<Row> bench_model(const ModelBench& bench, int64_t& rss_bytes) {
   const auto say = [&](const std::string& what) {
     if (bench.on_progress) bench.on_progress(what);
   };
-  const Isa isa = resolve_isa(bench.options.isa);
-  const KernelTable kernels = kernel_table(isa);
-  ThreadPool pool(bench.options.threads == 0 ? default_thread_count() : bench.options.threads);
-  const Context context{pool, kernels, nullptr};
-  if (bench.options.dtype == WeightType::int8 || bench.options.dtype == WeightType::int4) {
-    throw Error(ErrorCode::unsupported,
-                "int8 and int4 weights are not in this version (--dtype); use f32 or bf16");
-  }
-  const DType dtype = bench.options.dtype == WeightType::f32 ? DType::f32 : DType::bf16;
+  Setup setup(bench.options);
+  const Context context = setup.context();
+  const DType dtype = storage_of(bench.options.dtype);
+  const MatmulBackend backend = bench.options.matmul;
+  const ComputeType compute = compute_for(bench.options, backend, dtype, setup.isa);
 
-  say("measuring the peaks");
-  const Peaks peaks = measure_peaks(pool, kernels);
+  PeakMeter peaks(setup.pool, setup.isa);
+  const auto measure_peaks = [&] {
+    say("measuring the peaks");
+    for (int i = 0; i < kPeakSamples; ++i) peaks.sample();
+    peaks.drop_memory();
+  };
+  measure_peaks();
+  restart_peak_rss();
   say("making random weights");
   ModelOptions build;
-  build.policy = policy_of(bench.options, kernels, isa, dtype);
+  build.policy = {backend, compute, setup.isa};
   build.resolution = bench.resolution;
   const Model model = build_model(random_checkpoint(bench.config, dtype, /*seed=*/1), build);
 
@@ -167,6 +176,8 @@ std::vector<Row> bench_model(const ModelBench& bench) {
     say("run " + std::to_string(run + 1) + " of " + std::to_string(bench.runs));
     pass.run();
   }
+  rss_bytes = peak_rss_bytes();
+  measure_peaks();
 
   std::vector<Row> rows;
   const auto add = [&](const char* name, std::string shape, std::vector<double> times, Cost cost) {
@@ -174,26 +185,21 @@ std::vector<Row> bench_model(const ModelBench& bench) {
     Row row;
     row.name = name;
     row.shape = std::move(shape);
-    row.dtype = dtype_name(dtype);
-    row.isa = isa_name(isa);
-    row.backend = bench.options.matmul == MatmulBackend::onednn      ? "onednn"
-                  : bench.options.matmul == MatmulBackend::reference ? "reference"
-                  : bench.options.matmul == MatmulBackend::native    ? "native"
-                                                                     : "auto";
-    row.threads = pool.size();
+    row.dtype = weight_name(dtype);
+    row.isa = isa_name(setup.isa);
+    row.backend = backend_name(backend);
+    row.threads = setup.pool.size();
     row.times_ms = std::move(times);
     row.cost = cost;
-    row.peak_gflops =
-        build.policy.compute == ComputeType::bf16 ? peaks.gflops_bf16 : peaks.gflops_f32;
-    row.peak_gbps = peaks.read_gbps;
+    row.peak_gflops = peaks.gflops(operands_of(compute), on_amx(backend, compute, setup.isa));
+    row.peak_gbps = peaks.gbps();
     rows.push_back(std::move(row));
   };
-  const double weight_bytes = static_cast<double>(dtype_bytes(dtype));
   const ModelConfig& config = model.checkpoint.config;
   Cost total;
   if (pass.sees()) {
     const Cost cost =
-        vision_cost(*config.vision, static_cast<double>(pass.visual_tokens()), weight_bytes);
+        vision_cost(*config.vision, static_cast<double>(pass.visual_tokens()), weight_bytes(dtype));
     total.flops += cost.flops;
     add("vision", by({pass.visual_tokens(), config.vision->width, config.vision->layers}),
         pass.vision_ms, cost);
@@ -201,7 +207,7 @@ std::vector<Row> bench_model(const ModelBench& bench) {
   if (pass.writes()) {
     const EncoderDecoderConfig& c = *config.language;
     const LanguageCosts costs =
-        language_costs(c, static_cast<double>(pass.prefix_tokens()), bench.beams, weight_bytes);
+        language_costs(c, static_cast<double>(pass.prefix_tokens()), bench.beams, dtype);
     if (bench.stage != "decode") {
       add("encode", by({pass.prefix_tokens(), c.width, c.encoder_layers}), pass.encode_ms,
           costs.encode);

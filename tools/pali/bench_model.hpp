@@ -2,11 +2,10 @@
 #pragma once
 
 #include <filesystem>
-#include <functional>
 #include <string>
 #include <vector>
 
-#include "bench_rows.hpp"
+#include "bench_setup.hpp"
 
 namespace pali::bench {
 
@@ -18,12 +17,14 @@ struct ModelBench {
   int prompt_tokens = 16;
   int beams = 1;
   int runs = 3;
-  EngineOptions options;  // threads, isa, matmul, dtype (f32 or bf16), compute
-  std::function<void(const std::string&)> on_progress;
+  EngineOptions options;  // threads, isa, matmul, dtype (bf16 where automatic), compute
+  Progress on_progress;
 };
 
 // Rows vision, encode, prefill (cross-attention keys and values), decode_step, total; those that
-// the config has and the stage asks for. Throws pali::Error.
-std::vector<Row> bench_model(const ModelBench& bench);
+// the config has and the stage asks for. The peaks are measured before and after the runs, without
+// holding memory meanwhile: `rss_bytes` receives what the model and its runs took. Throws
+// pali::Error.
+std::vector<Row> bench_model(const ModelBench& bench, int64_t& rss_bytes);
 
 }  // namespace pali::bench

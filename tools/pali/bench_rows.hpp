@@ -1,22 +1,11 @@
-// Rows of a benchmark's report, and the machine's peaks that they are held against.
+// Rows of a benchmark's report: what was measured, and its share of the peak that binds it.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "exec/context.hpp"
-#include "pali/options.hpp"
-
 namespace pali::bench {
-
-// Attainable peaks of one tier at one thread count, measured in this run.
-struct Peaks {
-  double gflops_f32 = 0;   // the tier's own f32 tile kernel on operands that stay in L1
-  double gflops_bf16 = 0;  // the same in bf16; 0 where the tier has none
-  double read_gbps = 0;    // reading 512 MB once
-};
-Peaks measure_peaks(ThreadPool& pool, const KernelTable& kernels);
 
 // What a piece of work costs, from its shapes alone.
 struct Cost {
@@ -29,18 +18,26 @@ struct Row {
   int threads = 1;
   std::vector<double> times_ms;
   Cost cost;
-  double peak_gflops = 0, peak_gbps = 0;
+  double peak_gflops = 0, peak_gbps = 0;  // measured in the same run
 
   double median_ms() const;
+  double min_ms() const;
+  double max_ms() const;
   double gflops() const;
   double gbps() const;
-  // The figure over the peak that binds it.
+  // The larger of the two shares: that peak binds.
   double share() const;
 };
 
-// A table for people, or an array of objects (cli.md); the peak resident size is the last row.
-std::string to_text(const std::vector<Row>& rows);
-std::string to_json(const std::vector<Row>& rows);
+enum class Format { text, json, csv };
+
+// A table for people, an array of objects, or comma-separated values under a line of names
+// (cli.md). The peak resident size, `rss_bytes`, is the last row.
+std::string to_report(const std::vector<Row>& rows, int64_t rss_bytes, Format format);
+
 int64_t peak_rss_bytes();
+// From here on peak_rss_bytes() is of what comes; where the system does not let one, it stays of
+// the whole process.
+void restart_peak_rss();
 
 }  // namespace pali::bench

@@ -15,10 +15,13 @@ namespace fs = std::filesystem;
 TEST(RandomCheckpoint, RunsAndComesFromTheSeed) {
   TempFolder folder;
   write_text(folder / "config.json", pali3_json());
-  for (const DType dtype : {DType::f32, DType::bf16}) {
+  for (const DType dtype : {DType::f32, DType::bf16, DType::i8, DType::i4}) {
     const Checkpoint again = random_checkpoint(folder / "config.json", dtype, 3);
     Checkpoint checkpoint = random_checkpoint(folder / "config.json", dtype, 3);
-    EXPECT_EQ(checkpoint.table.matrix("lm.embed").dtype, dtype);
+    // Never narrower than conversion makes it.
+    EXPECT_EQ(checkpoint.table.matrix("lm.embed").dtype, dtype == DType::i4 ? DType::i8 : dtype);
+    EXPECT_EQ(checkpoint.table.matrix("projector.weight").dtype, dtype);
+    checkpoint.table.check_scales("");
     EXPECT_EQ(checkpoint.table.matrix("lm.encoder.norm.weight").dtype, DType::f32);
     EXPECT_EQ(checkpoint.table.values("lm.embed"), again.table.values("lm.embed"));
     ModelOptions options;
@@ -37,7 +40,7 @@ TEST(RandomCheckpoint, RunsAndComesFromTheSeed) {
       id = best.id;
     }
   }
-  EXPECT_EQ(caught([&] { random_checkpoint(folder / "config.json", DType::i8, 1); }).code,
+  EXPECT_EQ(caught([&] { random_checkpoint(folder / "config.json", DType::f16, 1); }).code,
             ErrorCode::unsupported);
   EXPECT_EQ(caught([&] { random_checkpoint(folder / "none.json", DType::f32, 1); }).code,
             ErrorCode::not_found);

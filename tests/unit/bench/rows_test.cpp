@@ -1,0 +1,79 @@
+// Shares and reports from given times.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "bench_rows.hpp"
+
+namespace pali::bench {
+namespace {
+
+Row row() {
+  Row row;
+  row.name = "gemm_f32";
+  row.shape = "2x3x4";
+  row.dtype = "bf16";
+  row.isa = "avx2";
+  row.backend = "native";
+  row.threads = 2;
+  row.times_ms = {4, 1, 2};
+  row.cost = {8e6, 1e6};  // in 2 ms: 4 GFLOP/s, 0.5 GB/s
+  row.peak_gflops = 8;
+  row.peak_gbps = 10;
+  return row;
+}
+
+TEST(Row, FiguresComeFromTheMedian) {
+  EXPECT_DOUBLE_EQ(row().median_ms(), 2);
+  EXPECT_DOUBLE_EQ(row().min_ms(), 1);
+  EXPECT_DOUBLE_EQ(row().max_ms(), 4);
+  EXPECT_DOUBLE_EQ(row().gflops(), 4);
+  EXPECT_DOUBLE_EQ(row().gbps(), 0.5);
+}
+
+TEST(Row, TheLargerShareIsOfThePeakThatBinds) {
+  Row bound = row();
+  EXPECT_DOUBLE_EQ(bound.share(), 0.5);  // 4 of 8 GFLOP/s
+  bound.peak_gbps = 0.625;
+  EXPECT_DOUBLE_EQ(bound.share(), 0.8);  // 0.5 of 0.625 GB/s
+  bound.peak_gflops = bound.peak_gbps = 0;
+  EXPECT_EQ(bound.share(), 0);  // nothing measured, nothing claimed
+  bound.times_ms.clear();
+  EXPECT_EQ(bound.gflops(), 0);
+}
+
+TEST(Report, JsonHasTheFieldsOfTheContractInTheirOrder) {
+  const auto report = nlohmann::ordered_json::parse(to_report({row()}, 123, Format::json));
+  std::string keys;
+  for (const auto& [key, value] : report[0].items()) keys += key + " ";
+  EXPECT_EQ(keys,
+            "name shape dtype isa backend threads median_ms min_ms max_ms runs gflops gbps "
+            "peak_gflops peak_gbps share ");
+  EXPECT_EQ(report[0]["runs"], 3);
+  EXPECT_EQ(report[1].dump(), R"({"name":"peak_rss","bytes":123})");
+}
+
+TEST(Report, CsvIsTheSameInColumns) {
+  Row odd = row();
+  odd.shape = "zmm, 4 streams";
+  EXPECT_EQ(to_report({odd}, 123, Format::csv),
+            "name,shape,dtype,isa,backend,threads,median_ms,min_ms,max_ms,runs,gflops,gbps,"
+            "peak_gflops,peak_gbps,share,bytes\n"
+            "gemm_f32,zmm; 4 streams,bf16,avx2,native,2,2,1,4,3,4,0.5,8,10,0.5,\n"
+            "peak_rss,,,,,,,,,,,,,,,123\n");
+}
+
+TEST(Report, TextNamesTierThreadsAndMemory) {
+  const std::string text = to_report({row()}, 1'500'000'000, Format::text);
+  EXPECT_NE(text.find("50.0%"), std::string::npos) << text;
+  EXPECT_NE(text.find("avx2, 2 threads"), std::string::npos) << text;
+  EXPECT_NE(text.find("peak resident size 1.50 GB"), std::string::npos) << text;
+}
+
+TEST(PeakRss, StartsAnewWhereTheSystemLetsIt) {
+  restart_peak_rss();
+  EXPECT_GT(peak_rss_bytes(), 0);
+}
+
+}  // namespace
+}  // namespace pali::bench

@@ -48,10 +48,11 @@ std::string describe(const Json& value) {
 
 }  // namespace
 
-Json parse_json(std::string_view text, const std::string& where) {
+Json parse_json(std::string_view text, const std::string& where,
+                const Json::parser_callback_t& keep) {
   check_depth(text, where);
   try {
-    return Json::parse(text);
+    return Json::parse(text, keep);
   } catch (const Json::parse_error& error) {
     corrupt("not valid JSON at byte " + std::to_string(error.byte), where);
   } catch (const Json::exception&) {  // a number beyond double's range

@@ -13,8 +13,9 @@ namespace pali {
 using Json = nlohmann::json;
 
 // Parses text; `where` names the file in errors. Throws Error(corrupt_file). Nesting deeper than 64
-// levels is refused.
-Json parse_json(std::string_view text, const std::string& where);
+// levels is refused. `keep` is nlohmann's: it sees what is parsed, and may leave parts out.
+Json parse_json(std::string_view text, const std::string& where,
+                const Json::parser_callback_t& keep = nullptr);
 Json read_json_file(const std::filesystem::path& path, int64_t max_bytes = 16 << 20);
 
 // Fields of one JSON object, with defaults, ranges and errors that name file, field, expected and

@@ -161,7 +161,7 @@ uint32_t next_code_point(std::string_view text, size_t& position) {
   return c;
 }
 
-std::string lower_case(std::string_view text) {
+std::string lower_case(std::string_view text, FinalSigma sigma) {
   std::string out;
   out.reserve(text.size());
   bool after_cased = false;
@@ -176,13 +176,27 @@ std::string lower_case(std::string_view text) {
     if (c == 0x130) {
       out += "i\u0307";  // the one letter whose lower case is two code points
     } else if (c == 0x3a3) {
-      append(out, after_cased && !cased_letter_follows(text, position) ? 0x3c2 : 0x3c3);
+      const bool last =
+          sigma == FinalSigma::own && after_cased && !cased_letter_follows(text, position);
+      append(out, last ? 0x3c2 : 0x3c3);
     } else {
       append(out, c + static_cast<uint32_t>(lower_delta(c)));
     }
     if (!is_case_ignorable(c)) after_cased = is_cased(c);
   }
   return out;
+}
+
+size_t white_space_at(std::string_view text, size_t position) {
+  const auto lead = static_cast<uint8_t>(text[position]);
+  if (lead < 0x80) {
+    return lead == ' ' || lead == '\t' || lead == '\n' || lead == '\f' || lead == '\r' ? 1 : 0;
+  }
+  size_t next = position;
+  const uint32_t c = next_code_point(text, next);
+  const bool white = c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) ||
+                     c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
+  return white ? next - position : 0;
 }
 
 }  // namespace pali

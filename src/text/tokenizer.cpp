@@ -3,14 +3,18 @@
 #include <sentencepiece_processor.h>
 
 #include <algorithm>
-#include <array>
+#include <initializer_list>
+#include <optional>
 #include <system_error>
 #include <utility>
 
 #include "base/mapped_file.hpp"
 #include "pali/error.hpp"
+#include "text/added_tokens.hpp"
+#include "text/bpe.hpp"
 #include "text/lower_case.hpp"
 #include "text/model_check.hpp"
+#include "text/tokenizer_json.hpp"
 
 namespace pali {
 namespace {
@@ -19,54 +23,10 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kLongestModel = 64 << 20;
 constexpr std::string_view kSpaceMark = "\xe2\x96\x81";  // U+2581, a space inside pieces
-constexpr std::string_view kReplacement = "\xef\xbf\xbd";
 
 bool is_there(const fs::path& path) {
   std::error_code ignored;
   return fs::exists(path, ignored);
-}
-
-std::string shell_quote(const std::string& text) {
-  std::string quoted = "'";
-  for (const char c : text) {
-    if (c == '\'') {
-      quoted += "'\\''";
-    } else {
-      quoted += c;
-    }
-  }
-  return quoted + "'";
-}
-
-[[noreturn]] void refuse_tokenizer_json(const fs::path& file) {
-  throw Error(
-      ErrorCode::unsupported,
-      "only tokenizer.json, a SentencePiece model is needed (" + file.string() +
-          "); take spiece.model or tokenizer.model from where the model came from, or, where it is "
-          "of the unigram kind (T5, SigLIP), rebuild one: python3 -c \"import base64, json, re, "
-          "sys; from sentencepiece import sentencepiece_model_pb2 as pb; f = sys.argv[1]; t = "
-          "json.load(open(f)); u = t['model']['unk_id']; m = pb.ModelProto(); [m.pieces.add("
-          "piece=p, score=s, type=2 if i == u else 3 if p in ('<pad>', '</s>', '<s>') else 1) for "
-          "i, (p, s) in enumerate(t['model']['vocab']) if not p.startswith('<extra_id_')]; "
-          "m.trainer_spec.model_type = 1; m.normalizer_spec.precompiled_charsmap = "
-          "b''.join(base64.b64decode(c) for c in re.findall('precompiled_charsmap.: .([A-Za-z0-9+/="
-          "]*)', json.dumps(t))); open(f[:-5] + '.model', 'wb').write("
-          "m.SerializeToString())\" " +
-          shell_quote(file.string()));
-}
-
-// Length of the white space at text[position] that sentencepiece's own normalisers turn into a
-// space, 0 where there is none. U+000B is none of it: they drop it.
-size_t white_space_at(std::string_view text, size_t position) {
-  const auto lead = static_cast<uint8_t>(text[position]);
-  if (lead < 0x80) {
-    return lead == ' ' || lead == '\t' || lead == '\n' || lead == '\f' || lead == '\r' ? 1 : 0;
-  }
-  size_t next = position;
-  const uint32_t c = next_code_point(text, next);
-  const bool white = c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) ||
-                     c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
-  return white ? next - position : 0;
 }
 
 // transformers parts words at any white space before the pieces are looked up; sentencepiece knows
@@ -82,71 +42,42 @@ std::string plain_spaces(std::string_view text) {
   return out;
 }
 
-// Moves what is settled of byte pieces into the text: whole characters, and U+FFFD for bytes that
-// can become none. `at_end` settles the rest.
-void settle_bytes(PieceText& decoded, bool at_end) {
-  size_t position = 0;
-  while (position < decoded.bytes.size()) {
-    const size_t start = position;
-    if (next_code_point(decoded.bytes, position) != kInvalid) {
-      decoded.text.append(decoded.bytes, start, position - start);
-      continue;
-    }
-    // Up to three bytes may still be the beginning of a character.
-    const auto lead = static_cast<uint8_t>(decoded.bytes[start]);
-    const size_t wanted = lead >= 0xf0 && lead <= 0xf4 ? 4
-                          : lead >= 0xe0               ? 3
-                          : lead >= 0xc2               ? 2
-                                                       : 1;
-    const size_t have = decoded.bytes.size() - start;
-    const bool may_grow =
-        lead <= 0xf4 && have < wanted &&
-        std::all_of(decoded.bytes.begin() + static_cast<std::ptrdiff_t>(start) + 1,
-                    decoded.bytes.end(), [](char c) { return (c & 0xc0) == 0x80; });
-    if (may_grow && !at_end) {
-      decoded.bytes.erase(0, start);
-      return;
-    }
-    decoded.text += kReplacement;
-    position = start + 1;
-  }
-  decoded.bytes.clear();
-}
-
 }  // namespace
 
+// What an id adds to decoded text.
+enum class PieceKind : uint8_t { text, byte, hidden };
+
 struct Tokenizer::Impl {
-  sentencepiece::SentencePieceProcessor processor;
+  sentencepiece::SentencePieceProcessor processor;  // unless bpe
+  std::optional<Bpe> bpe;
+  std::vector<std::string> bpe_pieces;
+  bool bpe_lower_case = false;
   std::vector<std::byte> model;
   SentencePieceFacts facts;
+  std::vector<PieceKind> kinds;  // by id
   int extra_ids = 0;
-  // Whole strings that stand for one id, longest first.
-  std::vector<std::pair<std::string, int32_t>> specials;
+  int32_t pad = -1, eos = -1, bos = -1, unk = -1;
+  AddedTokens added;             // found in the text as it is
+  AddedTokens added_normalized;  // found after normalisation; BPE only
 
-  // The special at text[position], or null.
-  const std::pair<std::string, int32_t>* special_at(std::string_view text, size_t position) const {
-    if (text[position] != specials_lead) return nullptr;
-    for (const auto& special : specials) {
-      if (text.compare(position, special.first.size(), special.first) == 0) return &special;
-    }
-    return nullptr;
+  const std::string& piece(int32_t id) const {
+    return bpe ? bpe_pieces[static_cast<size_t>(id)] : processor.IdToPiece(id);
   }
 
-  // Calls on_text(segment) and on_special(id) in the order of the text; no empty segments.
-  template <class OnText, class OnSpecial>
-  void split(std::string_view text, OnText on_text, OnSpecial on_special) const {
-    size_t start = 0;
-    for (size_t i = 0; i < text.size();) {
-      const auto* special = special_at(text, i);
-      if (special == nullptr) {
-        ++i;
-        continue;
+  // Ref: GemmaTokenizer and Siglip2Tokenizer in transformers: Lowercase, then Replace(" ", U+2581).
+  std::string bpe_normalised(std::string_view text) const {
+    const std::string lower = bpe_lower_case ? lower_case(text, FinalSigma::common) : "";
+    if (bpe_lower_case) text = lower;
+    std::string out;
+    out.reserve(text.size() + text.size() / 4);
+    for (const char c : text) {
+      if (c == ' ') {
+        out += kSpaceMark;
+      } else {
+        out += c;
       }
-      if (i > start) on_text(text.substr(start, i - start));
-      on_special(special->second);
-      start = i += special->first.size();
     }
-    if (start < text.size()) on_text(text.substr(start));
+    return out;
   }
 
   std::vector<int> encode_segment(std::string_view text) const {
@@ -160,18 +91,24 @@ struct Tokenizer::Impl {
     return ids;
   }
 
+  void load_model(std::span<const std::byte> bytes, const TokenizerOptions& options,
+                  const std::string& where);
+  void load_json(std::string_view text, const std::string& where);
+
   void append(PieceText& decoded, int32_t id) const {
-    if (id < 0 || id >= facts.pieces || processor.IsControl(id) || processor.IsUnknown(id)) return;
-    if (processor.IsByte(id)) {
-      const std::string& piece = processor.IdToPiece(id);  // "<0xE2>", checked at load
+    if (id < 0 || id >= facts.pieces) return;
+    const PieceKind kind = kinds[static_cast<size_t>(id)];
+    if (kind == PieceKind::hidden) return;
+    if (kind == PieceKind::byte) {
+      const std::string& name = piece(id);  // "<0xE2>", checked at load
       const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'A' + 10; };
-      decoded.bytes += static_cast<char>(digit(piece[3]) * 16 + digit(piece[4]));
+      decoded.bytes += static_cast<char>(digit(name[3]) * 16 + digit(name[4]));
       decoded.first = false;
       settle_bytes(decoded, /*at_end=*/false);
       return;
     }
     settle_bytes(decoded, /*at_end=*/true);
-    std::string_view rest = processor.IdToPiece(id);
+    std::string_view rest = piece(id);
     if (decoded.first && facts.add_dummy_prefix && rest.substr(0, 3) == kSpaceMark) {
       rest.remove_prefix(kSpaceMark.size());
     }
@@ -186,64 +123,131 @@ struct Tokenizer::Impl {
       }
     }
   }
-
-  static constexpr char specials_lead = '<';
 };
 
-Tokenizer Tokenizer::from_bytes(std::span<const std::byte> model, const TokenizerOptions& options,
-                                const std::string& where) {
-  auto impl = std::make_unique<Impl>();
-  impl->facts = check_sentencepiece_model(model, where);
-  impl->model.assign(model.begin(), model.end());
-  auto& processor = impl->processor;
+namespace {
+
+void load_sentencepiece(std::span<const std::byte> model, const std::string& where,
+                        sentencepiece::SentencePieceProcessor& processor,
+                        SentencePieceFacts& facts) {
+  facts = check_sentencepiece_model(model, where);
   bool loaded = false;
   try {
-    const absl::string_view bytes(reinterpret_cast<const char*>(impl->model.data()),
-                                  impl->model.size());
+    const absl::string_view bytes(reinterpret_cast<const char*>(model.data()), model.size());
     loaded = processor.LoadFromSerializedProto(bytes).ok();
   } catch (const std::bad_alloc&) {
     throw;
   } catch (const std::exception&) {  // darts-clone's, on sets of pieces that it cannot index
   }
-  if (!loaded || processor.GetPieceSize() != impl->facts.pieces) {
+  if (!loaded || processor.GetPieceSize() != facts.pieces) {
     throw Error(ErrorCode::corrupt_file, "sentencepiece refuses the tokenizer model (" + where +
                                              "); download the tokenizer again");
   }
+}
 
-  const auto add_special = [&](int32_t id) {
-    if (id < 0 || id >= impl->facts.pieces) return;
-    const std::string& piece = processor.IdToPiece(id);
-    if (piece[0] == Impl::specials_lead) impl->specials.emplace_back(piece, id);
-  };
-  add_special(processor.pad_id());
-  add_special(processor.eos_id());
-  add_special(processor.unk_id());
-  const auto has_piece = [&](const char* piece) {
-    return processor.PieceToId(piece) != processor.unk_id();
-  };
-  const bool inside = has_piece("<extra_id_0>") || has_piece("\xe2\x96\x81<extra_id_0>");
-  impl->extra_ids = inside ? 0 : std::clamp(options.extra_ids, 0, 1 << 16);
-  for (int i = 0; i < impl->extra_ids; ++i) {
-    impl->specials.emplace_back("<extra_id_" + std::to_string(i) + ">",
-                                impl->facts.pieces + impl->extra_ids - 1 - i);
+bool is_byte_piece(std::string_view piece) {
+  const auto is_hex = [](char c) { return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'F'); };
+  return piece.size() == 6 && piece.starts_with("<0x") && is_hex(piece[3]) && is_hex(piece[4]) &&
+         piece[5] == '>';
+}
+
+// The id of the first of these names that is an added token; -1: none.
+int32_t id_named(const std::vector<AddedToken>& added, std::initializer_list<const char*> names) {
+  for (const char* name : names) {
+    for (const AddedToken& token : added) {
+      if (token.text == name) return token.id;
+    }
   }
-  std::stable_sort(impl->specials.begin(), impl->specials.end(),
-                   [](const auto& a, const auto& b) { return a.first.size() > b.first.size(); });
+  return -1;
+}
+
+}  // namespace
+
+void Tokenizer::Impl::load_model(std::span<const std::byte> bytes, const TokenizerOptions& options,
+                                 const std::string& where) {
+  load_sentencepiece(bytes, where, processor, facts);
+  pad = processor.pad_id(), eos = processor.eos_id(), bos = processor.bos_id();
+  unk = processor.unk_id();
+  for (int32_t id = 0; id < facts.pieces; ++id) {
+    const bool hidden = processor.IsControl(id) || processor.IsUnknown(id);
+    kinds.push_back(hidden                 ? PieceKind::hidden
+                    : processor.IsByte(id) ? PieceKind::byte
+                                           : PieceKind::text);
+  }
+  std::vector<AddedToken> specials;
+  for (const int32_t id : {pad, eos, bos, unk}) {
+    if (id < 0 || id >= facts.pieces || piece(id)[0] != '<') continue;
+    specials.push_back({piece(id), id});
+  }
+  const auto has_piece = [&](const char* name) { return processor.PieceToId(name) != unk; };
+  const bool inside = has_piece("<extra_id_0>") || has_piece("\xe2\x96\x81<extra_id_0>");
+  extra_ids = inside ? 0 : std::clamp(options.extra_ids, 0, 1 << 16);
+  for (int i = 0; i < extra_ids; ++i) {
+    specials.push_back({"<extra_id_" + std::to_string(i) + ">", facts.pieces + extra_ids - 1 - i});
+  }
+  added = AddedTokens(std::move(specials));
+}
+
+void Tokenizer::Impl::load_json(std::string_view text, const std::string& where) {
+  TokenizerJson json = read_tokenizer_json(text, where);
+  pad = id_named(json.added, {"<pad>"}), eos = id_named(json.added, {"</s>", "<eos>"});
+  bos = id_named(json.added, {"<bos>", "<s>"});
+  std::vector<AddedToken> raw, normalized;
+  if (json.kind == TokenizerJson::Kind::unigram) {
+    const std::string bytes = unigram_model_bytes(json);
+    load_sentencepiece(std::as_bytes(std::span(bytes)), where, processor, facts);
+    unk = json.unknown;
+    raw = json.added;
+  } else {
+    bpe.emplace(json.pieces, json.merges, json.bpe);
+    bpe_lower_case = json.lower_case;
+    facts = {static_cast<int32_t>(json.pieces.size()), /*add_dummy_prefix=*/false,
+             /*remove_extra_whitespaces=*/false};
+    unk = json.bpe.unknown.value_or(-1);
+    for (AddedToken& token : json.added) {
+      if (token.normalized) token.text = bpe_normalised(token.text);
+      (token.normalized ? normalized : raw).push_back(token);
+    }
+  }
+  const bool bytes = json.bpe.byte_fallback || json.byte_fallback;
+  kinds.assign(json.pieces.size(), PieceKind::text);
+  for (size_t id = 0; id < kinds.size(); ++id) {
+    if (bytes && is_byte_piece(json.pieces[id])) kinds[id] = PieceKind::byte;
+    if (json.pieces[id].empty()) kinds[id] = PieceKind::hidden;
+  }
+  if (unk >= 0) kinds[static_cast<size_t>(unk)] = PieceKind::hidden;
+  for (const AddedToken& token : json.added) {
+    kinds[static_cast<size_t>(token.id)] = token.special ? PieceKind::hidden : PieceKind::text;
+  }
+  if (bpe) bpe_pieces = std::move(json.pieces);
+  added = AddedTokens(std::move(raw));
+  added_normalized = AddedTokens(std::move(normalized));
+}
+
+Tokenizer Tokenizer::from_bytes(std::span<const std::byte> model, const TokenizerOptions& options,
+                                const std::string& where) {
+  auto impl = std::make_unique<Impl>();
+  impl->model.assign(model.begin(), model.end());
+  const std::string_view text(reinterpret_cast<const char*>(model.data()), model.size());
+  if (text.starts_with('{')) {  // no field of a SentencePiece model begins so
+    impl->load_json(text, where);
+  } else {
+    impl->load_model(model, options, where);
+  }
   return Tokenizer(std::move(impl));
 }
 
 Tokenizer Tokenizer::open(const fs::path& path, const TokenizerOptions& options) {
-  if (path.extension() == ".json" && is_there(path)) refuse_tokenizer_json(path);
   return from_bytes(read_file(path, kLongestModel), options, path.string());
 }
 
 fs::path Tokenizer::find_beside(const fs::path& model) {
   std::error_code ignored;
   const fs::path folder = fs::is_directory(model, ignored) ? model : model.parent_path();
-  for (const char* name : {"tokenizer.model", "spiece.model", "paligemma_tokenizer.model"}) {
+  for (const char* name :
+       {"tokenizer.model", "spiece.model", "paligemma_tokenizer.model", "tokenizer.json"}) {
     if (is_there(folder / name)) return folder / name;
   }
-  if (is_there(folder / "tokenizer.json")) refuse_tokenizer_json(folder / "tokenizer.json");
   return {};
 }
 
@@ -253,21 +257,34 @@ Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 Tokenizer::~Tokenizer() = default;
 
 int32_t Tokenizer::size() const { return impl_->facts.pieces + impl_->extra_ids; }
-int32_t Tokenizer::pad_id() const { return impl_->processor.pad_id(); }
-int32_t Tokenizer::eos_id() const { return impl_->processor.eos_id(); }
-int32_t Tokenizer::unk_id() const { return impl_->processor.unk_id(); }
+int32_t Tokenizer::pad_id() const { return impl_->pad; }
+int32_t Tokenizer::eos_id() const { return impl_->eos; }
+int32_t Tokenizer::bos_id() const { return impl_->bos; }
+int32_t Tokenizer::unk_id() const { return impl_->unk; }
 std::span<const std::byte> Tokenizer::model_bytes() const { return impl_->model; }
 int Tokenizer::extra_ids() const { return impl_->extra_ids; }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
   std::vector<int32_t> ids;
+  const auto append_id = [&](int32_t id) { ids.push_back(id); };
+  if (impl_->bpe) {
+    const auto append_pieces = [&](std::string_view segment) { impl_->bpe->encode(segment, ids); };
+    impl_->added.split(
+        text,
+        [&](std::string_view segment) {
+          const std::string normalised = impl_->bpe_normalised(segment);
+          impl_->added_normalized.split(normalised, append_pieces, append_id);
+        },
+        append_id);
+    return ids;
+  }
   const auto append_text = [&](std::string_view segment) {
     const std::vector<int> part = impl_->facts.remove_extra_whitespaces
                                       ? impl_->encode_segment(plain_spaces(segment))
                                       : impl_->encode_segment(segment);
     ids.insert(ids.end(), part.begin(), part.end());
   };
-  impl_->split(text, append_text, [&](int32_t id) { ids.push_back(id); });
+  impl_->added.split(text, append_text, append_id);
   return ids;
 }
 
@@ -300,7 +317,15 @@ std::string_view StreamDecoder::next(int32_t id) {
 std::vector<int32_t> siglip_encode(const Tokenizer& tokenizer, std::string_view text,
                                    int64_t length, int32_t pad) {
   const Tokenizer::Impl& impl = *tokenizer.impl_;
-  const std::string unknown = impl.processor.IdToPiece(impl.processor.unk_id());
+  const auto padded = [&](std::vector<int32_t> ids) {
+    const auto wanted = static_cast<size_t>(std::max<int64_t>(length, 1));
+    ids.resize(std::min(ids.size(), wanted - 1));
+    ids.push_back(tokenizer.eos_id());
+    ids.resize(wanted, pad);
+    return ids;
+  };
+  if (impl.bpe) return padded(tokenizer.encode(text));  // it lower-cases by itself
+  const std::string unknown = impl.piece(impl.unk);
   const size_t unknown_length = impl.encode_segment(unknown).size();
 
   // Python's str.isspace, punctuation of string.punctuation.
@@ -341,13 +366,8 @@ std::vector<int32_t> siglip_encode(const Tokenizer& tokenizer, std::string_view 
     marked += mark ? ' ' : lower[i];
     i += mark ? kSpaceMark.size() : 1;
   }
-  impl.split(marked, append_text, [&](int32_t id) { ids.push_back(id); });
-
-  const auto wanted = static_cast<size_t>(std::max<int64_t>(length, 1));
-  ids.resize(std::min(ids.size(), wanted - 1));
-  ids.push_back(tokenizer.eos_id());
-  ids.resize(wanted, pad);
-  return ids;
+  impl.added.split(marked, append_text, [&](int32_t id) { ids.push_back(id); });
+  return padded(std::move(ids));
 }
 
 }  // namespace pali

@@ -14,7 +14,7 @@ ALLOWED = {
     "ops": {"base", "kernels", "exec", "matmul"},
     "io": {"base"},
     "image": {"base"},
-    "text": {"base"},
+    "text": {"base", "io"},
     "model": {"base", "kernels", "exec", "matmul", "ops", "io", "image", "text"},
     "generate": {"base", "exec", "model"},
     "tasks": {"base", "image", "model"},

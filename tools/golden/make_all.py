@@ -4,12 +4,14 @@ import common
 import make_images
 import make_models
 import make_posemb
+import make_tokenizer_json
 import make_tokenizers
 
 
 def main():
     common.log("versions:", common.versions())
     make_tokenizers.main()
+    make_tokenizer_json.main([])
     make_images.main()
     make_posemb.main()
     make_models.main()

@@ -141,21 +141,14 @@ TEST(Tokenizer, SiglipAlwaysEndsWithTheEndToken) {
 TEST(Tokenizer, FoundBesideTheModel) {
   const TempFolder folder;
   EXPECT_TRUE(Tokenizer::find_beside(folder.path()).empty());
+  folder.write("tokenizer.json", "{}");
+  EXPECT_EQ(Tokenizer::find_beside(folder.path()).filename(), "tokenizer.json");
   folder.write("paligemma_tokenizer.model", "x");
   EXPECT_EQ(Tokenizer::find_beside(folder.path()).filename(), "paligemma_tokenizer.model");
   folder.write("spiece.model", "x");
   EXPECT_EQ(Tokenizer::find_beside(folder.path()).filename(), "spiece.model");
   folder.write("tokenizer.model", "x");
-  folder.write("tokenizer.json", "{}");
   EXPECT_EQ(Tokenizer::find_beside(folder / "model.safetensors"), folder / "tokenizer.model");
-}
-
-TEST(Tokenizer, TokenizerJsonAloneSaysHowToConvert) {
-  const TempFolder folder;
-  const auto path = folder.write("tokenizer.json", "{}");
-  const auto parts = {std::string_view("python3 -c \""), std::string_view("tokenizer.json'")};
-  expect_error(ErrorCode::unsupported, parts, [&] { Tokenizer::find_beside(folder.path()); });
-  expect_error(ErrorCode::unsupported, parts, [&] { Tokenizer::open(path); });
 }
 
 TEST(Tokenizer, FilesThatAreNone) {

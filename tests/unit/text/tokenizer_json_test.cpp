@@ -11,6 +11,7 @@
 #include "base/mapped_file.hpp"
 #include "io/json.hpp"
 #include "support/expect_error.hpp"
+#include "support/paths.hpp"
 #include "support/temp_folder.hpp"
 #include "text/tokenizer.hpp"
 
@@ -24,7 +25,7 @@ namespace fs = std::filesystem;
 // PALI_TOKENIZER_LINES: a folder that make_tokenizer_json.py --lines wrote.
 fs::path lines_folder() {
   const char* given = std::getenv("PALI_TOKENIZER_LINES");
-  return given == nullptr ? fs::path(PALI_TEST_DATA "/tokenizer_json") : fs::path(given);
+  return given == nullptr ? test::data("tokenizer_json") : fs::path(given);
 }
 
 class TokenizerJsonLines : public testing::TestWithParam<const char*> {
@@ -74,7 +75,10 @@ TEST_P(UnigramLines, IdsOfTheSentencePieceModelAndOfHuggingFace) {
   int lines = 0, differ = 0, special = 0, ties = 0;
   for_each_line([&](const std::string& text, const Json& row) {
     const std::vector<int32_t> ids = tokenizer_.encode(text);
-    EXPECT_EQ(ids, model.encode(text));
+    // A sentinel that is spelt with its mark is found in the text by Hugging Face alone.
+    if (text.find("\xe2\x96\x81<extra_id") == std::string::npos) {
+      EXPECT_EQ(ids, model.encode(text));
+    }
     EXPECT_EQ(tokenizer_.decode(ids), model.decode(ids));
     const std::vector<int32_t> expected = ids_of(row, row.contains("spm") ? "spm" : "hf");
     const bool compared = !row.contains("special");

@@ -21,7 +21,7 @@ void fill(KernelTable& table) {
   table.sum_exp = sum_exp<S>;
   table.widen = widen<S>;
   table.to_bf16 = to_bf16<S>;
-  table.gemv = gemv<S>;
+  table.gemv = {gemv_pack<S>, gemv<S>};
   table.gemm_f32 = gemm_f32<S, kRows, kVectors>();
   table.attention = attention<S>;
 }

@@ -16,12 +16,14 @@ enum class KernelType : int { f32 = 0, bf16 = 1, f16 = 2, int8 = 3, int4 = 4 };
 enum class KernelActivation : int { none, gelu_tanh, gelu_erf, quick_gelu, silu, relu };
 
 // y[i][j] = sum_k x[i][k] * w[j][k] for few rows i (1..8): weights are streamed once, in place.
+// A quantised weight (models/FORMAT.md) is an integer times its scale; activations stay f32.
 struct GemvArgs {
-  const float* x;  // [m, k]
-  int64_t x_stride;
+  const float* x;    // [m, k] packed by GemvKernels::pack, each row 64-byte aligned
+  int64_t x_stride;  // floats, >= gemv_packed_floats(k)
   int64_t m;
-  const std::byte* w;  // [n, k] rows of `type`, unaligned, k contiguous
-  int64_t w_stride;    // elements between rows
+  const std::byte* w;       // [n, k] rows of `type`, unaligned, k contiguous
+  int64_t w_stride;         // bytes between rows
+  const std::byte* scales;  // unaligned: [n] f32 (int8), or [n, ceil(k / 32)] f16 (int4); else null
   KernelType type;
   int64_t n;
   int64_t k;
@@ -29,19 +31,13 @@ struct GemvArgs {
   int64_t y_stride;
 };
 
-// The same of quantised weights, as models/FORMAT.md lays them out. A weight is an integer times
-// its scale; activations stay f32.
-struct QuantGemvArgs {
-  const float* x;  // [m, k]
-  int64_t x_stride;
-  int64_t m;
-  const std::byte* w;       // [n, k] rows of k bytes (int8) or ceil(k / 2) (int4)
-  const std::byte* scales;  // unaligned: [n] f32 (int8), or [n, ceil(k / 32)] f16 (int4)
-  KernelType type;
-  int64_t n;
-  int64_t k;
-  float* y;  // [m, n]
-  int64_t y_stride;
+// Floats of a packed row of activations.
+constexpr int64_t gemv_packed_floats(int64_t k) { return (k + 127) / 128 * 128 + 16; }
+
+struct GemvKernels {
+  // k activations into the order that a tier wants them in for weights of `type`.
+  void (*pack)(const float* x, KernelType type, int64_t k, float* out);
+  void (*multiply)(const GemvArgs& args);
 };
 
 // One packed layout: weights as panels of nr rows, interleaved along K. Entries belong together and
@@ -116,10 +112,9 @@ struct KernelTable {
   void (*widen)(const std::byte* x, KernelType type, int64_t n, float* y);
   void (*to_bf16)(const float* x, int64_t n, uint16_t* y);  // round to nearest even
 
-  void (*gemv)(const GemvArgs& args);
-  void (*quant_gemv)(const QuantGemvArgs& args);
+  GemvKernels gemv;
   // A row of k quantised weights to f32: float(integer) * scale, one rounding. `w`, `scales`: of
-  // the row, as in QuantGemvArgs.
+  // the row, as in GemvArgs.
   void (*dequantise)(const std::byte* w, const std::byte* scales, KernelType type, int64_t k,
                      float* y);
   GemmKernels gemm_f32;   // f32 activations, weights of any type widened exactly

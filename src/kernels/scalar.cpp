@@ -151,36 +151,6 @@ void to_bf16(const float* x, int64_t n, uint16_t* y) {
   }
 }
 
-// Weights are widened a strip at a time, so that the sums run over plain floats.
-void gemv(const GemvArgs& args) {
-  constexpr int64_t kStrip = 256;
-  constexpr int64_t kRows = 8;
-  float strip[kStrip];
-  float lanes[kRows][kLanes];
-  for (int64_t first = 0; first < args.m; first += kRows) {
-    const int64_t rows = args.m - first < kRows ? args.m - first : kRows;
-    for (int64_t j = 0; j < args.n; ++j) {
-      const std::byte* w = row_of(args.w, args.type, j * args.w_stride);
-      memset(lanes, 0, sizeof(lanes));
-      for (int64_t k = 0; k < args.k; k += kStrip) {
-        const int64_t count = args.k - k < kStrip ? args.k - k : kStrip;
-        widen(row_of(w, args.type, k), args.type, count, strip);
-        for (int64_t i = 0; i < rows; ++i) {
-          const float* x = args.x + (first + i) * args.x_stride + k;
-          int64_t t = 0;
-          for (; t + kLanes <= count; t += kLanes) {
-            for (int64_t l = 0; l < kLanes; ++l) lanes[i][l] += x[t + l] * strip[t + l];
-          }
-          for (; t < count; ++t) lanes[i][t % kLanes] += x[t] * strip[t];
-        }
-      }
-      for (int64_t i = 0; i < rows; ++i) {
-        args.y[(first + i) * args.y_stride + j] = add_lanes(lanes[i]);
-      }
-    }
-  }
-}
-
 void dequantise(const std::byte* w, const std::byte* scales, KernelType type, int64_t k, float* y) {
   if (type == KernelType::int8) {
     const float scale = load(scales, KernelType::f32, 0);
@@ -201,23 +171,39 @@ void dequantise(const std::byte* w, const std::byte* scales, KernelType type, in
   }
 }
 
-// Strips of whole groups are widened, then multiplied as in gemv.
-void quant_gemv(const QuantGemvArgs& args) {
+void gemv_pack(const float* x, KernelType, int64_t k, float* out) {
+  memcpy(out, x, static_cast<size_t>(k) * sizeof(float));
+}
+
+// Weights are widened a strip of whole groups at a time, so that the sums run over plain floats.
+void gemv(const GemvArgs& args) {
   constexpr int64_t kStrip = 256;
   constexpr int64_t kRows = 8;
   const bool int8 = args.type == KernelType::int8;
+  const bool quantised = int8 || args.type == KernelType::int4;
   float strip[kStrip];
   float lanes[kRows][kLanes];
   for (int64_t j = 0; j < args.n; ++j) {
-    const std::byte* w = args.w + j * (int8 ? args.k : (args.k + 1) / 2);
-    const std::byte* scales = args.scales + j * (int8 ? 4 : (args.k + 31) / 32 * 2);
+    const std::byte* w = args.w + j * args.w_stride;
+    const std::byte* scales = args.scales + (int8        ? j * 4
+                                             : quantised ? j * ((args.k + 31) / 32 * 2)
+                                                         : 0);
     memset(lanes, 0, sizeof(lanes));
     for (int64_t k = 0; k < args.k; k += kStrip) {
       const int64_t count = args.k - k < kStrip ? args.k - k : kStrip;
-      dequantise(w + (int8 ? k : k / 2), scales + (int8 ? 0 : k / 32 * 2), args.type, count, strip);
+      if (quantised) {
+        dequantise(w + (int8 ? k : k / 2), scales + (int8 ? 0 : k / 32 * 2), args.type, count,
+                   strip);
+      } else {
+        widen(row_of(w, args.type, k), args.type, count, strip);
+      }
       for (int64_t i = 0; i < args.m; ++i) {
         const float* x = args.x + i * args.x_stride + k;
-        for (int64_t t = 0; t < count; ++t) lanes[i][t % kLanes] += x[t] * strip[t];
+        int64_t t = 0;
+        for (; t + kLanes <= count; t += kLanes) {
+          for (int64_t l = 0; l < kLanes; ++l) lanes[i][l] += x[t + l] * strip[t + l];
+        }
+        for (; t < count; ++t) lanes[i][t % kLanes] += x[t] * strip[t];
       }
     }
     for (int64_t i = 0; i < args.m; ++i) args.y[i * args.y_stride + j] = add_lanes(lanes[i]);
@@ -317,8 +303,7 @@ void fill_scalar(KernelTable& table) {
   table.sum_exp = scalar::sum_exp;
   table.widen = scalar::widen;
   table.to_bf16 = scalar::to_bf16;
-  table.gemv = scalar::gemv;
-  table.quant_gemv = scalar::quant_gemv;
+  table.gemv = {scalar::gemv_pack, scalar::gemv};
   table.dequantise = scalar::dequantise;
   table.gemm_f32.mr = scalar::kMr;
   table.gemm_f32.nr = scalar::kNr;

@@ -63,6 +63,9 @@ struct Avx2 {
   static F load_as(const std::byte* p) {
     if constexpr (kType == KernelType::f32) {
       return load(reinterpret_cast<const float*>(p));
+    } else if constexpr (kType == KernelType::int8) {
+      const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+      return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
     } else {
       return widen16<kType>(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
     }
@@ -76,6 +79,21 @@ struct Avx2 {
       for (int64_t i = 0; i < 2 * n; ++i) copy[i] = p[i];
       return widen16<kType>(_mm_load_si128(reinterpret_cast<const __m128i*>(copy)));
     }
+  }
+  // Nibble kN of each dword at p, less 8: with its high bit turned over it is that in two's
+  // complement.
+  template <int kN>
+  static F nibble(const std::byte* p) {
+    const __m256i dwords = _mm256_xor_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
+                                            _mm256_set1_epi8(static_cast<char>(0x88)));
+    return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(dwords, 28 - 4 * kN), 28));
+  }
+  // Two f16 at p, each for four lanes.
+  static F group_scales(const std::byte* p) {
+    int halves;
+    __builtin_memcpy(&halves, p, sizeof(halves));
+    const __m128i spread = _mm_setr_epi8(0, 1, 0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3, 2, 3);
+    return _mm256_cvtph_ps(_mm_shuffle_epi8(_mm_set1_epi32(halves), spread));
   }
   // Pairs of bf16, the low one of a lane first; n <= 16 of them, the others zero.
   static F load_pairs(const std::byte* p, int64_t n) {
@@ -91,6 +109,9 @@ struct Avx2 {
     return _mm256_and_ps(pairs,
                          _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(0xffff0000u))));
   }
+  // Every second of the floats of a, then b, from the first or from the second on.
+  static F evens(F a, F b) { return in_order(_mm256_shuffle_ps(a, b, 0x88)); }
+  static F odds(F a, F b) { return in_order(_mm256_shuffle_ps(a, b, 0xdd)); }
   // Rounds to nearest even; NaN stays NaN.
   static void store_bf16(uint16_t* p, F x) {
     const __m256i bits = _mm256_castps_si256(x);
@@ -132,6 +153,9 @@ struct Avx2 {
   static __m256i first(int64_t n) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), lane);
+  }
+  static F in_order(F pairs) {
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(pairs), 0xd8));
   }
   static F power_of_two(__m256i n) {
     const __m256i biased = _mm256_add_epi32(n, _mm256_set1_epi32(127));

@@ -67,12 +67,31 @@ struct Avx512 {
   template <KernelType kType>
   static F load_as(const std::byte* p) {
     if constexpr (kType == KernelType::f32) return _mm512_loadu_ps(p);
+    if constexpr (kType == KernelType::int8) {
+      const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+      return _mm512_maskz_cvtepi32_ps(kAll, _mm512_maskz_cvtepi8_epi32(kAll, bytes));
+    }
     return widen16<kType>(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
   template <KernelType kType>
   static F load_as_n(const std::byte* p, int64_t n) {
     if constexpr (kType == KernelType::f32) return _mm512_maskz_loadu_ps(first(n), p);
     return widen16<kType>(_mm256_maskz_loadu_epi16(first(n), p));
+  }
+  // Nibble kN of each dword at p, less 8. The table is indexed by the low four bits of a lane.
+  template <int kN>
+  static F nibble(const std::byte* p) {
+    const __m512i dwords = _mm512_maskz_srli_epi32(kAll, _mm512_loadu_si512(p), 4 * kN);
+    const F table = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm512_maskz_permutexvar_ps(kAll, dwords, table);
+  }
+  // Four f16 at p, each for four lanes.
+  static F group_scales(const std::byte* p) {
+    long long halves;
+    __builtin_memcpy(&halves, p, sizeof(halves));
+    const __m256i spread = _mm256_setr_epi8(0, 1, 0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3, 2, 3, 4, 5, 4,
+                                            5, 4, 5, 4, 5, 6, 7, 6, 7, 6, 7, 6, 7);
+    return _mm512_maskz_cvtph_ps(kAll, _mm256_shuffle_epi8(_mm256_set1_epi64x(halves), spread));
   }
   // Pairs of bf16, the low one of a lane first; n <= 32 of them, the others zero.
   static F load_pairs(const std::byte* p, int64_t n) {
@@ -85,6 +104,17 @@ struct Avx512 {
   static F widen_high(F pairs) {
     const __m512i high = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
     return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(pairs), high));
+  }
+  // Every second of the floats of a, then b, from the first or from the second on.
+  static F evens(F a, F b) {
+    const __m512i from =
+        _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    return _mm512_permutex2var_ps(a, from, b);
+  }
+  static F odds(F a, F b) {
+    const __m512i from =
+        _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    return _mm512_permutex2var_ps(a, from, b);
   }
   // Rounds to nearest even; NaN stays NaN.
   static void store_bf16(uint16_t* p, F x) {

@@ -1,10 +1,13 @@
 // Binds a weight to a backend: the one that was asked for, or by shape from the policy table.
 #include "matmul/matmul.hpp"
 
+#include <array>
 #include <limits>
 #include <utility>
 
 #include "matmul/backends.hpp"
+#include "matmul/blocking.hpp"
+#include "matmul/streamed.hpp"
 
 namespace pali {
 namespace {
@@ -21,6 +24,9 @@ class LinearByShape final : public PackedLinear {
   int64_t out() const override { return native_->out(); }
   int64_t in() const override { return native_->in(); }
   std::string_view backend() const override { return "native+onednn"; }
+  StreamedWeight streamed(const KernelTable& kernels) const override {
+    return native_->streamed(kernels);
+  }
   void run(const Context& context, ConstMat x, Mat y, const Epilogue& epilogue) const override {
     const bool onednn = backend_for(x.rows, weight_, compute_) == MatmulBackend::onednn;
     (onednn ? onednn_ : native_)->run(context, x, y, epilogue);
@@ -53,6 +59,27 @@ void check_run(const PackedLinear& linear, ConstMat x, Mat y, const Epilogue& ep
     return mat.empty() || (mat.rows == y.rows && mat.cols == y.cols);
   };
   PALI_ASSERT(matches(epilogue.gate) && matches(epilogue.residual));
+}
+
+void run_products(const Context& context, ConstMat x, std::span<const Product> products) {
+  constexpr size_t kMost = 8;
+  std::array<StreamedWeight, kMost> weights;
+  bool together = x.rows >= 1 && x.rows <= kGemvRows && products.size() <= kMost;
+  for (size_t p = 0; together && p < products.size(); ++p) {
+    weights[p] = products[p].weight->streamed(context.kernels);
+    together = weights[p].weight != nullptr && weights[p].rounds_x == weights[0].rounds_x &&
+               weights[p].weight->dtype == weights[0].weight->dtype;
+  }
+  if (!together) {
+    for (const Product& product : products) {
+      product.weight->run(context, x, product.y, product.epilogue);
+    }
+    return;
+  }
+  for (const Product& product : products) {
+    check_run(*product.weight, x, product.y, product.epilogue);
+  }
+  run_streamed(context, x, std::span(weights).first(products.size()), products);
 }
 
 std::unique_ptr<PackedLinear> pack_linear(const WeightRef& weight, const MatmulPolicy& policy,

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -46,6 +47,12 @@ Bf16Units bf16_units();  // of this CPU and this build
 ComputeType automatic_compute(DType weights, MatmulBackend backend, Isa isa,
                               const Bf16Units& units);
 
+// A weight that few rows of x stream from where it lies.
+struct StreamedWeight {
+  const WeightRef* weight = nullptr;  // rows contiguous; null: this backend has other ways
+  bool rounds_x = false;              // to bf16, as its product of many rows does
+};
+
 // A weight bound to a backend. Immutable: runs may be concurrent. The weight's bytes must outlive
 // it.
 class PackedLinear {
@@ -57,7 +64,20 @@ class PackedLinear {
   virtual void run(const Context& context, ConstMat x, Mat y,
                    const Epilogue& epilogue = {}) const = 0;
   virtual std::string_view backend() const = 0;
+  // What products of few rows need to know of it; see run_products().
+  virtual StreamedWeight streamed(const KernelTable&) const { return {}; }
 };
+
+// One of several products of the same x.
+struct Product {
+  const PackedLinear* weight = nullptr;
+  Mat y;
+  Epilogue epilogue;  // its gate may be the y of an earlier product
+};
+
+// y = x W^T for all products, in their order; where x has few rows, in one parallel loop. The same
+// bits as one run() after the other.
+void run_products(const Context& context, ConstMat x, std::span<const Product> products);
 
 // Binds `weight` (f32, bf16 or f16 in any strides; int8, int4). Falls back to native where a
 // backend declines; `declined`, where given, receives the reason. Throws Error(unsupported) for

@@ -9,11 +9,10 @@
 #include "matmul/backends.hpp"
 #include "matmul/blocking.hpp"
 #include "matmul/epilogue.hpp"
+#include "matmul/streamed.hpp"
 
 namespace pali {
 namespace {
-
-constexpr int64_t kGemvGroup = 8;  // most rows of one gemv call
 
 class NativeLinear final : public PackedLinear {
  public:
@@ -24,14 +23,19 @@ class NativeLinear final : public PackedLinear {
   int64_t out() const override { return weight_.out; }
   int64_t in() const override { return weight_.in; }
   std::string_view backend() const override { return "native"; }
+  StreamedWeight streamed(const KernelTable& kernels) const override {
+    return {&weight_, compute_ == ComputeType::bf16 && weight_.dtype == DType::bf16 &&
+                          kernels.gemm_bf16.multiply != nullptr};
+  }
 
   void run(const Context& context, ConstMat x, Mat y, const Epilogue& epilogue) const override {
     check_run(*this, x, y, epilogue);
     if (x.rows == 0) return;
-    const bool bf16 = compute_ == ComputeType::bf16 && weight_.dtype == DType::bf16 &&
-                      context.kernels.gemm_bf16.multiply != nullptr;
+    const StreamedWeight weight = streamed(context.kernels);
+    const bool bf16 = weight.rounds_x;
     if (x.rows <= kGemvRows) {
-      run_gemv(context, x, y, epilogue, bf16);
+      const Product product{this, y, epilogue};
+      run_streamed(context, x, {&weight, 1}, {&product, 1});
     } else {
       const GemmKernels& gemm = bf16 ? context.kernels.gemm_bf16 : context.kernels.gemm_f32;
       run_gemm(context, gemm, x, y, epilogue);
@@ -40,8 +44,6 @@ class NativeLinear final : public PackedLinear {
 
  private:
   void turn();
-  void run_gemv(const Context& context, ConstMat x, Mat y, const Epilogue& epilogue,
-                bool bf16) const;
   void run_gemm(const Context& context, const GemmKernels& gemm, ConstMat x, Mat y,
                 const Epilogue& epilogue) const;
 
@@ -70,46 +72,6 @@ void NativeLinear::turn() {
   weight_.data = turned_.data();
   weight_.out_stride = weight_.in;
   weight_.in_stride = 1;
-}
-
-// Blocks of W's rows small enough to stay in L2 while all groups of x pass over them.
-void NativeLinear::run_gemv(const Context& context, ConstMat x, Mat y, const Epilogue& epilogue,
-                            bool bf16) const {
-  const KernelTable& kernels = context.kernels;
-  // Where prefill multiplies bf16 by bf16, a decode step must see the same rounded activations.
-  const int64_t rounded_stride = padded_stride(in(), sizeof(float));
-  Scratch rounded(bf16 ? x.rows * rounded_stride * 4 + in() * 2 : 0);
-  if (bf16) {
-    uint16_t* narrow = reinterpret_cast<uint16_t*>(rounded.as<float>() + x.rows * rounded_stride);
-    for (int64_t m = 0; m < x.rows; ++m) {
-      float* row = rounded.as<float>() + m * rounded_stride;
-      kernels.to_bf16(x.row(m), in(), narrow);
-      kernels.widen(reinterpret_cast<const std::byte*>(narrow), KernelType::bf16, in(), row);
-    }
-    x = ConstMat(rounded.as<float>(), x.rows, x.cols, rounded_stride);
-  }
-  const int64_t block = gemv_block(in() * dtype_bytes(weight_.dtype));
-  const auto body = [&](int64_t begin, int64_t end, int) {
-    Scratch product_scratch(x.rows * block * 4);
-    for (int64_t first = begin; first < end; first += block) {
-      const int64_t count = std::min(block, end - first);
-      const Mat product(product_scratch.as<float>(), x.rows, count, block);
-      for (int64_t m = 0; m < x.rows; m += kGemvGroup) {
-        kernels.gemv({.x = x.row(m),
-                      .x_stride = x.stride,
-                      .m = std::min(kGemvGroup, x.rows - m),
-                      .w = weight_.row(first),
-                      .w_stride = weight_.out_stride,
-                      .type = kernel_type(weight_.dtype),
-                      .n = count,
-                      .k = in(),
-                      .y = product.row(m),
-                      .y_stride = product.stride});
-      }
-      finish_tile(kernels, product, 0, first, epilogue, y);
-    }
-  };
-  context.pool.parallel_for(out(), block, body);
 }
 
 void NativeLinear::run_gemm(const Context& context, const GemmKernels& gemm, ConstMat x, Mat y,

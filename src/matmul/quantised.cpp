@@ -7,6 +7,7 @@
 #include "matmul/backends.hpp"
 #include "matmul/blocking.hpp"
 #include "matmul/epilogue.hpp"
+#include "matmul/streamed.hpp"
 
 namespace pali {
 namespace {
@@ -17,45 +18,24 @@ class QuantisedLinear final : public PackedLinear {
   int64_t out() const override { return weight_.out; }
   int64_t in() const override { return weight_.in; }
   std::string_view backend() const override { return "native"; }
+  StreamedWeight streamed(const KernelTable&) const override { return {&weight_, false}; }
 
   void run(const Context& context, ConstMat x, Mat y, const Epilogue& epilogue) const override {
     check_run(*this, x, y, epilogue);
     if (x.rows == 0) return;
     if (x.rows <= kGemvRows) {
-      run_gemv(context, x, y, epilogue);
+      const StreamedWeight weight = streamed(context.kernels);
+      const Product product{this, y, epilogue};
+      run_streamed(context, x, {&weight, 1}, {&product, 1});
     } else {
       run_gemm(context, x, y, epilogue);
     }
   }
 
  private:
-  void run_gemv(const Context& context, ConstMat x, Mat y, const Epilogue& epilogue) const;
   void run_gemm(const Context& context, ConstMat x, Mat y, const Epilogue& epilogue) const;
   WeightRef weight_;
 };
-
-void QuantisedLinear::run_gemv(const Context& context, ConstMat x, Mat y,
-                               const Epilogue& epilogue) const {
-  const int64_t block = gemv_block(row_bytes(weight_.dtype, in()));
-  context.pool.parallel_for(out(), block, [&](int64_t begin, int64_t end, int) {
-    Scratch product_scratch(x.rows * block * 4);
-    for (int64_t first = begin; first < end; first += block) {
-      const int64_t count = std::min(block, end - first);
-      const Mat product(product_scratch.as<float>(), x.rows, count, block);
-      context.kernels.quant_gemv({.x = x.data,
-                                  .x_stride = x.stride,
-                                  .m = x.rows,
-                                  .w = weight_.row(first),
-                                  .scales = weight_.row_scales(first),
-                                  .type = kernel_type(weight_.dtype),
-                                  .n = count,
-                                  .k = in(),
-                                  .y = product.data,
-                                  .y_stride = product.stride});
-      finish_tile(context.kernels, product, 0, first, epilogue, y);
-    }
-  });
-}
 
 void QuantisedLinear::run_gemm(const Context& context, ConstMat x, Mat y,
                                const Epilogue& epilogue) const {

@@ -1,19 +1,97 @@
-// Few rows times a weight matrix in file layout, every tier against f64.
+// Few rows times a weight matrix in file layout, of every type, every tier against f64.
+#include <algorithm>
+
 #include "kernel_testing.hpp"
 
 namespace pali {
 namespace {
 
+constexpr KernelType kTypes[] = {KernelType::f32, KernelType::bf16, KernelType::f16,
+                                 KernelType::int8, KernelType::int4};
+
+bool is_integer(KernelType type) { return type == KernelType::int8 || type == KernelType::int4; }
+
+// Weights of any type with their scales, at odd addresses, and what they stand for.
+struct TestWeights {
+  TestWeights(KernelType kind, int64_t n, int64_t k, int64_t padding, std::mt19937& random)
+      : type(kind), depth(k) {
+    if (!is_integer(type)) {
+      floats.emplace_back(type, n, k, k + padding, 1, random);
+      data = floats[0].data();
+      stride = (k + padding) * (type == KernelType::f32 ? 4 : 2);
+      return;
+    }
+    const bool int8 = type == KernelType::int8;
+    stride = int8 ? k : (k + 1) / 2;
+    bytes.resize(static_cast<size_t>(n * stride + 130), std::byte{0xff});
+    std::uniform_int_distribution<int> any(int8 ? -128 : 0, int8 ? 127 : 255);
+    for (int64_t b = 0; b < n * stride; ++b)
+      bytes[65 + static_cast<size_t>(b)] = std::byte(any(random));
+    // Scales of every sign and size; f16 subnormals and zero among them.
+    const int64_t groups = int8 ? n : n * ((k + 31) / 32);
+    scale_bytes.resize(static_cast<size_t>(groups * (int8 ? 4 : 2) + 3), std::byte{0xff});
+    std::normal_distribution<float> normal(0.0f, 0.01f);
+    for (int64_t g = 0; g < groups; ++g) {
+      const float value = g % 11 == 7 ? 0.0f : normal(random);
+      if (int8) {
+        std::memcpy(scale_bytes.data() + 1 + g * 4, &value, 4);
+      } else {
+        const uint16_t half =
+            static_cast<uint16_t>((random() & 0x83ffu) | (g % 13 == 5 ? 0u : 0x2000u));
+        std::memcpy(scale_bytes.data() + 1 + g * 2, &half, 2);
+      }
+    }
+    data = bytes.data() + 65;
+    scales = scale_bytes.data() + 1;
+  }
+  double at(int64_t j, int64_t t) const {
+    if (type == KernelType::int8) {
+      return static_cast<double>(static_cast<int8_t>(data[j * stride + t])) *
+             load_weight(scales + j * 4, DType::f32, 0);
+    }
+    if (type == KernelType::int4) {
+      return static_cast<double>(int4_value(data + j * stride, depth, t)) *
+             load_weight(scales + j * ((depth + 31) / 32) * 2, DType::f16, t / 32);
+    }
+    return floats[0].at(j, t);
+  }
+  const std::byte* row_scales(int64_t j) const {
+    if (scales == nullptr) return nullptr;
+    return scales + j * (type == KernelType::int8 ? 4 : (depth + 31) / 32 * 2);
+  }
+  KernelType type;
+  int64_t depth, stride = 0;
+  const std::byte* data = nullptr;
+  const std::byte* scales = nullptr;
+  std::vector<Weights> floats;
+  std::vector<std::byte> bytes, scale_bytes;
+};
+
 class Gemv : public EveryTier {
  protected:
-  // Runs m rows and checks every value: lane sums' bound on the sum of the terms' magnitudes.
+  // Rows of x from `first` on with rows of w from `column` on.
+  void multiply(const TestWeights& w, const Poisoned& x, int64_t first, int64_t m, int64_t column,
+                int64_t n, float* y, int64_t y_stride) const {
+    const int64_t stride = gemv_packed_floats(w.depth);
+    // NaN behind what is packed: nothing may depend on it.
+    packed.assign(static_cast<size_t>(m * stride) + 16, std::numeric_limits<float>::quiet_NaN());
+    float* aligned = packed.data();
+    while (reinterpret_cast<uintptr_t>(aligned) % 64 != 0) ++aligned;
+    for (int64_t i = 0; i < m; ++i) {
+      table.gemv.pack(x.row(first + i), w.type, w.depth, aligned + i * stride);
+    }
+    table.gemv.multiply({aligned, stride, m, w.data + column * w.stride, w.stride,
+                         w.row_scales(column), w.type, n, w.depth, y, y_stride});
+  }
+
+  // Runs m rows and checks every value: lane sums' bound on the sum of the terms' magnitudes, and
+  // one rounding each for a scaled weight and a scaled sum.
   void check(KernelType type, int64_t m, int64_t n, int64_t k) {
     std::mt19937 random(static_cast<unsigned>(m * 7 + n * 11 + k));
-    const Weights w(type, n, k, k + 5, 1, random);
+    const TestWeights w(type, n, k, 5, random);
     Poisoned x(m, k), y(m, n);
     x.fill(random);
-    table.gemv(
-        {x.data(), x.stride(), m, w.data(), w.out_stride(), type, n, k, y.data(), y.stride()});
+    multiply(w, x, 0, m, 0, n, y.data(), y.stride());
     for (int64_t i = 0; i < m; ++i) {
       for (int64_t j = 0; j < n; ++j) {
         double expected = 0, magnitude = 0;
@@ -21,30 +99,31 @@ class Gemv : public EveryTier {
           const double term = double{x.at(i, t)} * w.at(j, t);
           expected += term, magnitude += std::abs(term);
         }
-        ASSERT_NEAR(y.at(i, j), expected, magnitude * lane_sum_error(k))
-            << "m " << m << " n " << n << " k " << k << " at " << i << "," << j;
+        ASSERT_NEAR(y.at(i, j), expected, magnitude * (lane_sum_error(k) + 2 * kEps))
+            << "type " << static_cast<int>(type) << " m " << m << " n " << n << " k " << k << " at "
+            << i << "," << j;
       }
     }
     ASSERT_TRUE(y.untouched());
     // A row's result does not depend on its company.
     for (int64_t i = 0; i < m; ++i) {
       Poisoned alone(1, n);
-      table.gemv({x.row(i), x.stride(), 1, w.data(), w.out_stride(), type, n, k, alone.data(),
-                  alone.stride()});
+      multiply(w, x, i, 1, 0, n, alone.data(), alone.stride());
       for (int64_t j = 0; j < n; ++j) ASSERT_EQ(alone.at(0, j), y.at(i, j)) << i << "," << j;
     }
   }
+  mutable std::vector<float> packed;
 };
 PALI_EVERY_TIER(Gemv);
 
 TEST_P(Gemv, MatchesF64AtEveryDepth) {
-  for (const KernelType type : {KernelType::f32, KernelType::bf16, KernelType::f16}) {
+  for (const KernelType type : kTypes) {
     for (const int64_t k : lengths()) check(type, 1 + k % 8, 5, k);
   }
 }
 
 TEST_P(Gemv, MatchesF64AtEveryRowAndColumnCount) {
-  for (const KernelType type : {KernelType::f32, KernelType::bf16, KernelType::f16}) {
+  for (const KernelType type : kTypes) {
     for (int64_t m = 1; m <= 8; ++m) {
       for (int64_t n = 1; n <= 9; ++n) check(type, m, n, 37);
     }
@@ -52,25 +131,77 @@ TEST_P(Gemv, MatchesF64AtEveryRowAndColumnCount) {
 }
 
 TEST_P(Gemv, MatchesF64AtARealShape) {
-  check(KernelType::bf16, 1, 12, 5120);
-  check(KernelType::bf16, 4, 6, 2048);
+  for (const KernelType type : kTypes) {
+    check(type, 1, 12, 5120);
+    check(type, 4, 6, 2048);
+    check(type, 2, 18, 1664);
+  }
 }
 
 // How the columns are divided among threads must not show.
 TEST_P(Gemv, ColumnsDoNotDependOnTheCut) {
-  std::mt19937 random(3);
-  const int64_t n = 23, k = 101;
-  const Weights w(KernelType::bf16, n, k, k, 1, random);
-  Poisoned x(3, k), whole(3, n), parts(3, n);
-  x.fill(random);
-  table.gemv(
-      {x.data(), x.stride(), 3, w.data(), k, KernelType::bf16, n, k, whole.data(), whole.stride()});
-  for (int64_t j = 0; j < n; j += 5) {
-    table.gemv({x.data(), x.stride(), 3, w.data() + 2 * j * k, k, KernelType::bf16,
-                std::min<int64_t>(5, n - j), k, parts.data() + j, parts.stride()});
+  for (const KernelType type : kTypes) {
+    std::mt19937 random(3);
+    const int64_t n = 23, k = 101;
+    const TestWeights w(type, n, k, 0, random);
+    Poisoned x(3, k), whole(3, n), parts(3, n);
+    x.fill(random);
+    multiply(w, x, 0, 3, 0, n, whole.data(), whole.stride());
+    for (int64_t j = 0; j < n; j += 5) {
+      multiply(w, x, 0, 3, j, std::min<int64_t>(5, n - j), parts.data() + j, parts.stride());
+    }
+    for (int64_t i = 0; i < 3; ++i) {
+      for (int64_t j = 0; j < n; ++j) EXPECT_EQ(whole.at(i, j), parts.at(i, j));
+    }
   }
-  for (int64_t i = 0; i < 3; ++i) {
-    for (int64_t j = 0; j < n; ++j) EXPECT_EQ(whole.at(i, j), parts.at(i, j));
+}
+
+// The largest integers of either sign against activations of one sign: nothing saturates or wraps.
+TEST_P(Gemv, ExtremeIntegersAreExact) {
+  for (const int value : {-128, 127}) {
+    const int64_t k = 4096;
+    std::mt19937 random(1);
+    TestWeights w(KernelType::int8, 5, k, 0, random);
+    std::fill_n(w.bytes.begin() + 65, 5 * k, std::byte(value));
+    for (int64_t j = 0; j < 5; ++j) {
+      const float one = 1.0f;
+      std::memcpy(w.scale_bytes.data() + 1 + j * 4, &one, 4);
+    }
+    Poisoned x(2, k), y(2, 5);
+    for (int64_t t = 0; t < k; ++t) x.at(0, t) = 1.0f, x.at(1, t) = -2.0f;
+    multiply(w, x, 0, 2, 0, 5, y.data(), y.stride());
+    for (int64_t j = 0; j < 5; ++j) {
+      EXPECT_EQ(y.at(0, j), static_cast<float>(value) * 4096.0f);
+      EXPECT_EQ(y.at(1, j), static_cast<float>(value) * -8192.0f);
+    }
+  }
+}
+
+// Subnormal activations count; an activation that is not finite makes a result that is not.
+TEST_P(Gemv, SubnormalAndNotFiniteActivations) {
+  for (const KernelType type : kTypes) {
+    std::mt19937 random(5);
+    const int64_t k = 130, n = 4;
+    const TestWeights w(type, n, k, 0, random);
+    Poisoned x(1, k), y(1, n);
+    for (int64_t t = 0; t < k; ++t) x.at(0, t) = 0x1p-140f * static_cast<float>(t + 1);
+    multiply(w, x, 0, 1, 0, n, y.data(), y.stride());
+    for (int64_t j = 0; j < n; ++j) {
+      double expected = 0, magnitude = 0;
+      for (int64_t t = 0; t < k; ++t) {
+        expected += double{x.at(0, t)} * w.at(j, t);
+        magnitude += std::abs(double{x.at(0, t)} * w.at(j, t));
+      }
+      // A subnormal result is whole multiples of the smallest one, at every step.
+      EXPECT_NEAR(y.at(0, j), expected, magnitude * lane_sum_error(k) + 0x1p-149 * (k / 8 + 8));
+    }
+    for (const float value :
+         {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+      x.fill(random);
+      x.at(0, 129) = value;
+      multiply(w, x, 0, 1, 0, n, y.data(), y.stride());
+      for (int64_t j = 0; j < n; ++j) EXPECT_FALSE(std::isfinite(y.at(0, j))) << j;
+    }
   }
 }
 

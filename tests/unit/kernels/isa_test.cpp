@@ -101,7 +101,8 @@ PALI_EVERY_TIER(IsaTable);
 
 TEST_P(IsaTable, HasEveryEntry) {
   EXPECT_TRUE(table.layer_norm && table.rms_norm && table.epilogue && table.dot && table.max &&
-              table.sum_exp && table.widen && table.to_bf16 && table.gemv && table.attention);
+              table.sum_exp && table.widen && table.to_bf16 && table.gemv.pack &&
+              table.gemv.multiply && table.attention);
   EXPECT_TRUE(table.gemm_f32.pack_weights && table.gemm_f32.multiply);
   EXPECT_EQ(table.gemm_f32.pack_activations, nullptr);
   EXPECT_EQ(table.gemm_f32.element_bytes, 4);

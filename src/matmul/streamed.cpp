@@ -1,0 +1,80 @@
+// Work is cut over the rows of the weights, and the cut follows from the shapes alone.
+#include "matmul/streamed.hpp"
+
+#include <algorithm>
+
+#include "exec/scratch.hpp"
+#include "matmul/backends.hpp"
+#include "matmul/blocking.hpp"
+#include "matmul/epilogue.hpp"
+
+namespace pali {
+namespace {
+
+// x in the order that the kernels want: rows of `stride` floats.
+ConstMat pack(const KernelTable& kernels, ConstMat x, const StreamedWeight& weight,
+              Scratch& memory) {
+  const int64_t stride = padded_stride(gemv_packed_floats(x.cols), sizeof(float));
+  float* packed = memory.as<float>();
+  // Where many rows are multiplied bf16 by bf16, few must see the same rounded activations.
+  float* rounded = packed + x.rows * stride;
+  uint16_t* narrow = reinterpret_cast<uint16_t*>(rounded + x.cols);
+  for (int64_t m = 0; m < x.rows; ++m) {
+    const float* row = x.row(m);
+    if (weight.rounds_x) {
+      kernels.to_bf16(row, x.cols, narrow);
+      kernels.widen(reinterpret_cast<const std::byte*>(narrow), KernelType::bf16, x.cols, rounded);
+      row = rounded;
+    }
+    kernels.gemv.pack(row, kernel_type(weight.weight->dtype), x.cols, packed + m * stride);
+  }
+  return ConstMat(packed, x.rows, x.cols, stride);
+}
+
+int64_t packed_bytes(ConstMat x, bool rounds) {
+  const int64_t stride = padded_stride(gemv_packed_floats(x.cols), sizeof(float));
+  return x.rows * stride * 4 + (rounds ? x.cols * 6 + 64 : 0);
+}
+
+}  // namespace
+
+void run_streamed(const Context& context, ConstMat x, std::span<const StreamedWeight> weights,
+                  std::span<const Product> products) {
+  const KernelTable& kernels = context.kernels;
+  const StreamedWeight& first = weights.front();
+  const DType dtype = first.weight->dtype;
+  Scratch memory(packed_bytes(x, first.rounds_x));
+  const ConstMat packed = pack(kernels, x, first, memory);
+
+  const int64_t block = gemv_block(row_bytes(dtype, x.cols));
+  int64_t columns = 0;
+  for (const StreamedWeight& w : weights) columns = std::max(columns, w.weight->out);
+  const int64_t block_stride = padded_stride(block, sizeof(float));
+  const auto run_columns = [&](int64_t column, Scratch& scratch) {
+    for (size_t p = 0; p < products.size(); ++p) {
+      const WeightRef& w = *weights[p].weight;
+      const int64_t count = std::min(block, w.out - column);
+      if (count <= 0) continue;
+      const Mat product(scratch.as<float>(), x.rows, count, block_stride);
+      kernels.gemv.multiply({.x = packed.data,
+                             .x_stride = packed.stride,
+                             .m = x.rows,
+                             .w = w.row(column),
+                             .w_stride = is_quantised(dtype) ? row_bytes(dtype, w.in)
+                                                             : w.out_stride * dtype_bytes(dtype),
+                             .scales = w.scales == nullptr ? nullptr : w.row_scales(column),
+                             .type = kernel_type(dtype),
+                             .n = count,
+                             .k = w.in,
+                             .y = product.data,
+                             .y_stride = product.stride});
+      finish_tile(kernels, product, 0, column, products[p].epilogue, products[p].y);
+    }
+  };
+  context.pool.parallel_for(ceil_div(columns, block), 1, [&](int64_t begin, int64_t end, int) {
+    Scratch scratch(x.rows * block_stride * 4);
+    for (int64_t index = begin; index < end; ++index) run_columns(index * block, scratch);
+  });
+}
+
+}  // namespace pali

@@ -1,5 +1,6 @@
 // The pool: workers spin for a moment after each loop, then sleep. A loop is handed out in chunks
-// through one counter; a worker that wakes late misses it and nobody waits for that worker.
+// through one counter, large ones first; a worker that wakes late misses it and nobody waits for
+// that worker.
 #include "exec/thread_pool.hpp"
 
 #include <algorithm>
@@ -18,12 +19,15 @@ namespace pali {
 namespace {
 
 // A futex wake takes 60-85 us, a spinning worker answers in 0.1 us, and the loops of one layer
-// follow each other well within this time.
-constexpr std::chrono::microseconds kSpin{1000};
+// follow each other well within the longer time. A worker that spun in vain (somebody pauses
+// between loops, or another process wants the core) spins half as long next time, until a loop
+// comes while it spins.
+constexpr std::chrono::microseconds kMostSpin{1000}, kLeastSpin{60};
 constexpr int kPausesPerClockRead = 64;
-// Chunks a thread, where grain allows: enough that a thread which the system takes away for a
-// while does not hold up the others.
-constexpr int64_t kChunksPerThread = 4;
+// A chunk is this part of what is left for each thread, at least `grain`: long ones while there is
+// much to do, and short ones at the end, which a thread that is slow, or was taken off its core for
+// a while, cannot hold up for long.
+constexpr int64_t kChunkShare = 2;
 constexpr int kMaxThreads = 1024;
 
 inline void pause() {
@@ -50,8 +54,9 @@ struct ThreadPool::Impl {
 
   void start();
   void work(int thread);
-  bool wait_for_loop(uint64_t seen_epoch, uint64_t& state);
+  bool wait_for_loop(uint64_t seen_epoch, uint64_t& state, std::chrono::microseconds& spin);
   bool enter(uint64_t state);
+  bool take_chunk(int64_t& begin, int64_t& end);
   void run_chunks(int thread);
   void keep_first_error();
 
@@ -63,7 +68,7 @@ struct ThreadPool::Impl {
 
   // The loop in progress: written while nobody is inside, read by those who entered.
   int64_t n = 0;
-  int64_t chunk = 1;
+  int64_t grain = 1;
   const FunctionRef<void(int64_t, int64_t, int)>* body = nullptr;
   alignas(64) std::atomic<int64_t> next{0};
 
@@ -92,19 +97,25 @@ void ThreadPool::Impl::start() {
   }
 }
 
-// Waits until a loop other than `seen_epoch` begins; false when the pool ends.
-bool ThreadPool::Impl::wait_for_loop(uint64_t seen_epoch, uint64_t& current) {
+// Waits until a loop other than `seen_epoch` begins; false when the pool ends. `spin`: how long to
+// look out before sleeping, now and, as this wait turns out, next time.
+bool ThreadPool::Impl::wait_for_loop(uint64_t seen_epoch, uint64_t& current,
+                                     std::chrono::microseconds& spin) {
   const auto ready = [&] {
     current = state.load();
     return stopping.load() || epoch_of(current) != seen_epoch;
   };
-  const auto deadline = std::chrono::steady_clock::now() + kSpin;
+  const auto deadline = std::chrono::steady_clock::now() + spin;
   do {
     for (int i = 0; i < kPausesPerClockRead; ++i) {
-      if (ready()) return !stopping.load();
+      if (ready()) {
+        spin = kMostSpin;
+        return !stopping.load();
+      }
       pause();
     }
   } while (std::chrono::steady_clock::now() < deadline);
+  spin = std::max(spin / 2, kLeastSpin);
 
   std::unique_lock lock(sleep_mutex);
   // Counted before the last look at `state`; the caller sets `state` before it looks at the count:
@@ -126,7 +137,8 @@ bool ThreadPool::Impl::enter(uint64_t current) {
 void ThreadPool::Impl::work(int thread) {
   uint64_t seen_epoch = 0;
   uint64_t current = 0;
-  while (wait_for_loop(seen_epoch, current)) {
+  std::chrono::microseconds spin = kMostSpin;
+  while (wait_for_loop(seen_epoch, current, spin)) {
     seen_epoch = epoch_of(current);
     if (!enter(current)) continue;
     run_chunks(thread);
@@ -139,12 +151,23 @@ void ThreadPool::Impl::keep_first_error() {
   if (!error) error = std::current_exception();
 }
 
+// Takes the next chunk; false when none is left.
+bool ThreadPool::Impl::take_chunk(int64_t& begin, int64_t& end) {
+  begin = next.load(std::memory_order_relaxed);
+  do {
+    if (begin >= n) return false;
+    const int64_t grains = (n - begin) / (kChunkShare * size) / grain;
+    const int64_t chunk = grain * std::max<int64_t>(1, grains);
+    end = n - begin > chunk ? begin + chunk : n;
+  } while (!next.compare_exchange_weak(begin, end, std::memory_order_relaxed));
+  return true;
+}
+
 void ThreadPool::Impl::run_chunks(int thread) {
-  for (;;) {
-    const int64_t begin = next.fetch_add(chunk, std::memory_order_relaxed);
-    if (begin >= n) return;
+  int64_t begin = 0, end = 0;
+  while (take_chunk(begin, end)) {
     try {
-      (*body)(begin, std::min(n, begin + chunk), thread);
+      (*body)(begin, end, thread);
     } catch (...) {
       keep_first_error();
       next.store(n, std::memory_order_relaxed);  // the rest is not begun
@@ -178,7 +201,7 @@ void ThreadPool::parallel_for(int64_t n, int64_t grain,
     return;
   }
   pool.n = n;
-  pool.chunk = grain * std::max<int64_t>(1, grains / (kChunksPerThread * pool.size));
+  pool.grain = grain;
   pool.body = &body;
   pool.next.store(0, std::memory_order_relaxed);
   pool.state.store((epoch_of(pool.state.load()) + 1) * kEpoch | kOpen);

@@ -21,8 +21,13 @@ Linear::Linear(const TensorTable& table, const std::string& name, const MatmulPo
       bias_(values_if_present(table, name + ".bias")) {}
 
 void Linear::run(const Context& context, ConstMat x, Mat y, Epilogue epilogue) const {
+  const Product run = product(y, epilogue);
+  weight_->run(context, x, y, run.epilogue);
+}
+
+Product Linear::product(Mat y, Epilogue epilogue) const {
   epilogue.bias = data_or_null(bias_);
-  weight_->run(context, x, y, epilogue);
+  return {weight_.get(), y, epilogue};
 }
 
 Norm::Norm(const TensorTable& table, const std::string& name, NormKind kind, float eps)
@@ -45,6 +50,12 @@ AttentionLayer::AttentionLayer(const TensorTable& table, const std::string& name
       v(table, name + ".v", policy),
       o(table, name + ".o", policy) {}
 
+void AttentionLayer::project(const Context& context, ConstMat x, Mat queries, Mat keys,
+                             Mat values) const {
+  const Product products[] = {q.product(queries), k.product(keys), v.product(values)};
+  run_products(context, x, products);
+}
+
 Mlp::Mlp(const BlockSpec& spec, const TensorTable& table, const std::string& name,
          const MatmulPolicy& policy)
     : activation_(spec.activation),
@@ -60,9 +71,9 @@ void Mlp::run(const Context& context, ConstMat x, Mat hidden, Mat gated, ConstMa
   add.residual = residual;
   if (gate_) {
     // T5DenseGatedActDense: wo(act(wi_0(x)) * wi_1(x))
-    up_.run(context, x, hidden);
     activate.gate = hidden;
-    gate_->run(context, x, gated, activate);
+    const Product products[] = {up_.product(hidden), gate_->product(gated, activate)};
+    run_products(context, x, products);
     down_.run(context, gated, y, add);
   } else {
     // SiglipMLP: fc2(act(fc1(x))); T5DenseActDense: wo(act(wi(x)))
@@ -102,9 +113,7 @@ void Block::encode(const Context& context, Mat x, const DistanceBias* bias, Mat 
   // h = layer_norm1(x)
   norm1_.run(context, x, normed);
   // q, k, v = q_proj(h), k_proj(h), v_proj(h)
-  attention_.q.run(context, normed, q);
-  attention_.k.run(context, normed, k);
-  attention_.v.run(context, normed, v);
+  attention_.project(context, normed, q, k, v);
   // a = softmax(scale * q k^T + position_bias) v
   attention(context, shape_, q, k, v, {.bias = bias}, attended);
   // x = x + out_proj(a)
@@ -130,9 +139,7 @@ void Block::step(const Context& context, Mat x, Mat new_k, Mat new_v,
 
   // T5LayerSelfAttention: x = x + o(attend(q(h), k(h_0..t), v(h_0..t))), h = layer_norm(x)
   norm1_.run(context, x, normed);
-  attention_.q.run(context, normed, q);
-  attention_.k.run(context, normed, new_k);
-  attention_.v.run(context, normed, new_v);
+  attention_.project(context, normed, q, new_k, new_v);
   attention_step(context, shape_, q, self, bias, attended);
   attention_.o.run(context, attended, x, add);
 

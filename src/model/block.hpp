@@ -43,6 +43,8 @@ class Linear {
   Linear(const TensorTable& table, const std::string& name, const MatmulPolicy& policy);
   // What the epilogue asks for beside the bias: act(x W^T + b) * gate + residual.
   void run(const Context& context, ConstMat x, Mat y, Epilogue epilogue = {}) const;
+  // The same as one of several products of one x: see run_products().
+  Product product(Mat y, Epilogue epilogue = {}) const;
   int64_t out() const { return weight_->out(); }
 
  private:
@@ -65,6 +67,8 @@ class Norm {
 // The four projections of an attention. Rows "{name}.{q,k,v,o}.*".
 struct AttentionLayer {
   AttentionLayer(const TensorTable& table, const std::string& name, const MatmulPolicy& policy);
+  // x [M, D] -> q, k, v of each row.
+  void project(const Context& context, ConstMat x, Mat queries, Mat keys, Mat values) const;
   Linear q, k, v, o;
 };
 

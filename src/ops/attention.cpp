@@ -99,7 +99,8 @@ void attention_step(const Context& context, const AttentionShape& shape, ConstMa
   context.pool.parallel_for(heads, grain, [&](int64_t begin, int64_t end, int) {
     const Scratch scratch(attention_scratch(shape.head_dim) * 4);
     for (int64_t index = begin; index < end; ++index) {
-      const int64_t b = index / shape.heads, head = index % shape.heads;
+      // One head of all sequences, then the next: beams find what they share in the cache.
+      const int64_t b = index % q.rows, head = index / q.rows;
       const StepSequence& sequence = sequences[static_cast<size_t>(b)];
       AttentionTile tile = head_tile(shape, head, sequence.k, sequence.v, scratch.as<float>());
       if (!sequence.rows.empty()) {

@@ -1,7 +1,9 @@
-// Logits in chunks of rows, scanned by what the caller asked for.
+// Logits in chunks of rows, summed up in one parallel pass; whatever the caller asked for is then
+// found from the blocks' sums and few blocks' logits.
 #include "model/lm_head.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -11,6 +13,8 @@ namespace {
 
 // Rows whose logits are held at once: 32 x 250112 floats are 32 MB.
 constexpr int64_t kChunk = 32;
+// Logits of one block: 16 KB, so that three passes find them in the cache.
+constexpr int64_t kBlock = 4096;
 
 // True where every value is finite: an integer test, so that the compiler may vectorise it.
 bool all_finite(const float* x, int64_t n) {
@@ -21,12 +25,7 @@ bool all_finite(const float* x, int64_t n) {
   return bad == 0;
 }
 
-double log_sum_exp(const KernelTable& kernels, const float* x, int64_t n) {
-  const float shift = kernels.max(x, n);
-  return shift + std::log(static_cast<double>(kernels.sum_exp(x, shift, n)));
-}
-
-// The same over a set of ids.
+// Over a set of ids.
 double log_sum_exp(const float* x, std::span<const int32_t> ids) {
   float shift = -std::numeric_limits<float>::infinity();
   for (const int32_t id : ids) shift = std::max(shift, x[id]);
@@ -44,11 +43,13 @@ bool better(const ScoredToken& a, const ScoredToken& b) {
 class BestTokens {
  public:
   explicit BestTokens(std::span<ScoredToken> out) : out_(out) {}
+  // False where no such logit, of a higher id than all so far, would be kept.
+  bool wants(float logit) const { return count_ < out_.size() || logit > out_[0].logprob; }
   void offer(int32_t id, float logit) {
     if (count_ < out_.size()) {
       out_[count_++] = {id, logit};
       std::push_heap(out_.begin(), kept_end(), better);
-    } else if (logit > out_[0].logprob) {  // ids ascend: an equal one is worse
+    } else if (wants(logit)) {
       std::pop_heap(out_.begin(), out_.end(), better);
       out_.back() = {id, logit};
       std::push_heap(out_.begin(), out_.end(), better);
@@ -71,16 +72,16 @@ class BestTokens {
   size_t count_ = 0;
 };
 
-// Calls body(b, logits of row b) for every hidden row, chunk by chunk, rows in parallel.
-template <class Compute, class Body>
-void for_each_row(const Context& context, int64_t rows, const Compute& compute, const Body& body) {
-  for (int64_t first = 0; first < rows; first += kChunk) {
-    const int64_t count = std::min(kChunk, rows - first);
-    const ConstMat logits = compute(first, count);
-    context.pool.parallel_for(count, 1, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i) body(first + i, logits.row(i));
-    });
+// Over all, from blocks of them.
+template <class Block>
+double log_sum_exp(std::span<const Block> blocks) {
+  float shift = blocks.front().highest;
+  for (const Block& block : blocks) shift = std::max(shift, block.highest);
+  double sum = 0;
+  for (const Block& block : blocks) {
+    sum += block.sum * std::exp(static_cast<double>(block.highest) - shift);
   }
+  return shift + std::log(sum);
 }
 
 }  // namespace
@@ -90,16 +91,45 @@ LmHead::LmHead(std::shared_ptr<const PackedLinear> table, float scale)
 
 int64_t LmHead::vocab() const { return table_->out(); }
 
-ConstMat LmHead::compute(const Context& context, ConstMat hidden, int64_t first,
-                         int64_t count) const {
+template <class Body>
+void LmHead::for_each_row(const Context& context, ConstMat hidden, const Body& body) const {
   const int64_t capacity = std::min(kChunk, hidden.rows);
   if (logits_.rows() < capacity) {
     logits_ = Tensor(capacity, vocab());
     scaled_ = Tensor(capacity, table_->in());
   }
-  const Mat logits = logits_.top(count);
-  full(context, hidden.rows_from(first, count), logits);
-  return logits;
+  const auto blocks = static_cast<size_t>((vocab() + kBlock - 1) / kBlock);
+  for (int64_t first = 0; first < hidden.rows; first += kChunk) {
+    const int64_t count = std::min(kChunk, hidden.rows - first);
+    const Mat logits = logits_.top(count);
+    full(context, hidden.rows_from(first, count), logits);
+    for (int64_t i = 0; i < count; ++i) {
+      body(first + i, logits.row(i),
+           std::span<const Block>(blocks_).subspan(static_cast<size_t>(i) * blocks, blocks));
+    }
+  }
+}
+
+void LmHead::scan(const Context& context, ConstMat logits) const {
+  const int64_t blocks = (vocab() + kBlock - 1) / kBlock;
+  blocks_.resize(std::max(blocks_.size(), static_cast<size_t>(logits.rows * blocks)));
+  std::atomic<bool> finite{true};
+  context.pool.parallel_for(logits.rows * blocks, 2, [&](int64_t begin, int64_t end, int) {
+    for (int64_t index = begin; index < end; ++index) {
+      const int64_t first = index % blocks * kBlock;
+      const float* part = logits.row(index / blocks) + first;
+      const int64_t count = std::min(kBlock, vocab() - first);
+      if (!all_finite(part, count)) finite.store(false, std::memory_order_relaxed);
+      const float highest = context.kernels.max(part, count);
+      blocks_[static_cast<size_t>(index)] = {highest,
+                                             context.kernels.sum_exp(part, highest, count)};
+    }
+  });
+  if (!finite) {
+    throw Error(ErrorCode::corrupt_file,
+                "the model's weights give logits that are not finite (language model); the "
+                "checkpoint is damaged: fetch or convert it again");
+  }
 }
 
 void LmHead::full(const Context& context, ConstMat hidden, Mat logits) const {
@@ -115,28 +145,22 @@ void LmHead::full(const Context& context, ConstMat hidden, Mat logits) const {
     x = scaled;
   }
   table_->run(context, x, logits);
-  for (int64_t i = 0; i < logits.rows; ++i) {
-    if (!all_finite(logits.row(i), vocab())) {
-      throw Error(ErrorCode::corrupt_file,
-                  "the model's weights give logits that are not finite (language model); the "
-                  "checkpoint is damaged: fetch or convert it again");
-    }
-  }
+  scan(context, logits);
 }
 
 void LmHead::argmax(const Context& context, ConstMat hidden, std::span<ScoredToken> best,
                     std::span<const int32_t> allowed) const {
   PALI_ASSERT(static_cast<int64_t>(best.size()) == hidden.rows);
   if (!allowed.empty()) return top_k(context, hidden, 1, best, allowed);
-  const auto compute_rows = [&](int64_t first, int64_t count) {
-    return compute(context, hidden, first, count);
-  };
-  for_each_row(context, hidden.rows, compute_rows, [&](int64_t b, const float* logits) {
-    const float largest = context.kernels.max(logits, vocab());
-    const float* at = std::find(logits, logits + vocab(), largest);
-    const double log_sum = log_sum_exp(context.kernels, logits, vocab());
+  for_each_row(context, hidden, [&](int64_t b, const float* logits, auto blocks) {
+    // The first of the highest: ties go to the lower id.
+    const auto block = std::max_element(
+        blocks.begin(), blocks.end(),
+        [](const Block& a, const Block& other) { return a.highest < other.highest; });
+    const float* first = logits + (block - blocks.begin()) * kBlock;
+    const float* at = std::find(first, logits + vocab(), block->highest);
     best[static_cast<size_t>(b)] = {static_cast<int32_t>(at - logits),
-                                    static_cast<float>(largest - log_sum)};
+                                    static_cast<float>(block->highest - log_sum_exp(blocks))};
   });
 }
 
@@ -144,31 +168,30 @@ void LmHead::top_k(const Context& context, ConstMat hidden, int64_t k, std::span
                    std::span<const int32_t> allowed) const {
   PALI_ASSERT(k >= 1 && static_cast<int64_t>(out.size()) == hidden.rows * k);
   PALI_ASSERT(allowed.empty() || (allowed.front() >= 0 && allowed.back() < vocab()));
-  const auto compute_rows = [&](int64_t first, int64_t count) {
-    return compute(context, hidden, first, count);
-  };
-  for_each_row(context, hidden.rows, compute_rows, [&](int64_t b, const float* logits) {
+  for_each_row(context, hidden, [&](int64_t b, const float* logits, auto blocks) {
     BestTokens best(out.subspan(static_cast<size_t>(b * k), static_cast<size_t>(k)));
-    if (allowed.empty()) {
-      for (int64_t id = 0; id < vocab(); ++id) best.offer(static_cast<int32_t>(id), logits[id]);
-      best.finish(log_sum_exp(context.kernels, logits, vocab()));
-    } else {
+    if (!allowed.empty()) {
       for (const int32_t id : allowed) best.offer(id, logits[id]);
-      best.finish(log_sum_exp(logits, allowed));
+      return best.finish(log_sum_exp(logits, allowed));
     }
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      if (!best.wants(blocks[i].highest)) continue;
+      const int64_t first = static_cast<int64_t>(i) * kBlock;
+      for (int64_t id = first; id < std::min(first + kBlock, vocab()); ++id) {
+        best.offer(static_cast<int32_t>(id), logits[id]);
+      }
+    }
+    best.finish(log_sum_exp(blocks));
   });
 }
 
 void LmHead::logprob(const Context& context, ConstMat hidden, std::span<const int32_t> ids,
                      std::span<float> out) const {
   PALI_ASSERT(static_cast<int64_t>(ids.size()) == hidden.rows && out.size() == ids.size());
-  const auto compute_rows = [&](int64_t first, int64_t count) {
-    return compute(context, hidden, first, count);
-  };
-  for_each_row(context, hidden.rows, compute_rows, [&](int64_t b, const float* logits) {
+  for_each_row(context, hidden, [&](int64_t b, const float* logits, auto blocks) {
     const auto i = static_cast<size_t>(b);
     PALI_ASSERT(ids[i] >= 0 && ids[i] < vocab());
-    out[i] = static_cast<float>(logits[ids[i]] - log_sum_exp(context.kernels, logits, vocab()));
+    out[i] = static_cast<float>(logits[ids[i]] - log_sum_exp(blocks));
   });
 }
 

@@ -42,12 +42,21 @@ class LmHead {
   void full(const Context& context, ConstMat hidden, Mat logits) const;
 
  private:
-  // Logits of hidden rows [first, first + count), checked to be finite: [count, V].
-  ConstMat compute(const Context& context, ConstMat hidden, int64_t first, int64_t count) const;
+  // Of a block of a row's logits, taken while they are in the cache.
+  struct Block {
+    float highest = 0;
+    float sum = 0;  // of exp(logit - highest)
+  };
+  // Calls body(b, logits of hidden row b, their blocks) for every row.
+  template <class Body>
+  void for_each_row(const Context& context, ConstMat hidden, const Body& body) const;
+  // Fills blocks_ for each row of logits; throws where one is not finite.
+  void scan(const Context& context, ConstMat logits) const;
 
   std::shared_ptr<const PackedLinear> table_;
   float scale_ = 1.0f;
-  mutable Tensor scaled_, logits_;  // [chunk, D], [chunk, V]
+  mutable Tensor scaled_, logits_;     // [chunk, D], [chunk, V]
+  mutable std::vector<Block> blocks_;  // [chunk, ceil(V / block)]
 };
 
 }  // namespace pali

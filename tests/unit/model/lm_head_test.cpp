@@ -90,6 +90,44 @@ TEST(LmHead, ArgmaxTopKAndLogprobAgreeWithSorting) {
   }
 }
 
+// A vocabulary of several blocks that are summed apart: the best lie in later ones, ties across
+// them.
+TEST(LmHead, LargeVocabulariesAreSearchedAndSummedWhole) {
+  TestContext run(3);
+  constexpr int64_t kSize = 10007, kSequences = 5;
+  const LmHead head = identity_head(kSize);
+  Tensor logits = random_matrix(kSequences, kSize, 8, 3.0f);
+  for (int64_t b = 0; b < kSequences; ++b) {
+    for (const int64_t id : {b * 2000 + 1000, kSize - 1 - b, int64_t{4095}}) {
+      logits.row(b)[id] = 20.0f;
+    }
+  }
+  for (const int64_t k : {int64_t{1}, int64_t{3}, int64_t{12}}) {
+    std::vector<ScoredToken> top(size_t(kSequences * k)), best(kSequences);
+    head.top_k(run.context, logits.view(), k, top);
+    head.argmax(run.context, logits.view(), best);
+    for (int64_t b = 0; b < kSequences; ++b) {
+      const float* row = logits.row(b);
+      std::vector<int32_t> order(kSize);
+      std::iota(order.begin(), order.end(), 0);
+      std::stable_sort(order.begin(), order.end(),
+                       [&](int32_t x, int32_t y) { return row[x] > row[y]; });
+      EXPECT_EQ(best[size_t(b)].id, order[0]);
+      EXPECT_NEAR(best[size_t(b)].logprob, naive_logprob(row, kSize, order[0]), 1e-5);
+      for (int64_t j = 0; j < k; ++j) {
+        EXPECT_EQ(top[size_t(b * k + j)].id, order[size_t(j)]) << b << " " << j;
+      }
+    }
+  }
+  for (const int64_t at : {int64_t{0}, int64_t{4096}, kSize - 1}) {
+    Tensor bad = random_matrix(2, kSize, 3);
+    bad.row(1)[at] = -std::numeric_limits<float>::infinity();
+    std::vector<ScoredToken> best(2);
+    const Caught error = caught([&] { head.argmax(run.context, bad.view(), best); });
+    EXPECT_EQ(error.code, ErrorCode::corrupt_file) << at;
+  }
+}
+
 TEST(LmHead, ScalesHiddenStatesBeforeTheProduct) {
   TestContext run;
   const LmHead head = identity_head(5, 0.25f);

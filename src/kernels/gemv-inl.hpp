@@ -247,10 +247,9 @@ void gemv_rows(const GemvArgs& args, const GemvRows& rows) {
   }
 }
 
-template <class S, KernelType kType>
-void gemv_as(const GemvArgs& args) {
-  constexpr int kRows = 4;
-  // Four streams over a quarter of the rows each; what is asked for ahead of a stream's end lies
+template <class S, KernelType kType, int kRows>
+void gemv_streams(const GemvArgs& args) {
+  // As many streams over a part of the rows each; what is asked for ahead of a stream's end lies
   // where the next call's streams begin, if that goes on from here.
   const int64_t spacing = args.n / kRows;
   const int64_t ahead = args.w_stride >= 2048 ? 1 : (2048 + args.w_stride - 1) / args.w_stride;
@@ -259,6 +258,15 @@ void gemv_as(const GemvArgs& args) {
     gemv_rows<S, kType, kRows>(args, {j, spacing, ahead + beyond});
   }
   for (int64_t j = kRows * spacing; j < args.n; ++j) gemv_rows<S, kType, 1>(args, {j, 0, 0});
+}
+
+template <class S, KernelType kType>
+void gemv_as(const GemvArgs& args) {
+  if constexpr (kType == KernelType::int4) {
+    // int4's scales are streams of their own, and one row of x shares little among rows of W.
+    if (args.m == 1) return gemv_streams<S, kType, 2>(args);
+  }
+  gemv_streams<S, kType, 4>(args);
 }
 
 template <class S>

@@ -21,7 +21,7 @@ install_missing() {
 }
 
 install_missing g++ cmake ninja-build pkg-config python3 libdnnl-dev libeigen3-dev libsentencepiece-dev \
-  libcli11-dev libstb-dev nlohmann-json3-dev libgtest-dev "$@"
+  libcli11-dev libstb-dev nlohmann-json3-dev libgtest-dev zlib1g-dev "$@"
 
 # From 0.2.1 on sentencepiece's header names Abseil's, and Debian's package does not bring them.
 if grep -qs 'include <absl/' /usr/include/sentencepiece_processor.h; then install_missing libabsl-dev; fi

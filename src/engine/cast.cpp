@@ -26,7 +26,7 @@ std::optional<DType> storage_of(WeightType type) {
 
 Checkpoint cast_checkpoint(Checkpoint checkpoint, WeightType type) {
   if (type == WeightType::automatic || type == WeightType::f32) return checkpoint;
-  checkpoint.table.check_scales(checkpoint.store.where());
+  checkpoint.table.load(checkpoint.store);
   WeightStore cast;
   std::vector<TensorRule> rules;
   for (const auto& [name, bound] : checkpoint.table.bound()) {

@@ -63,10 +63,11 @@ ConvertReport convert(const ConvertOptions& options) {
     throw Error(ErrorCode::invalid_argument,
                 "no output file (convert); name one with -o OUT.safetensors");
   }
-  const Checkpoint checkpoint =
+  Checkpoint checkpoint =
       parts ? compose_checkpoint({options.vision, options.language, options.projector,
                                   options.tokenizer, options.resolution, options.seed})
             : open_checkpoint(options.source, {true, options.tokenizer});
+  checkpoint.table.load(checkpoint.store);
   ConvertReport report;
   for (const TensorError& tensor : write_checkpoint(checkpoint, dtype, options.output)) {
     report.quantised.push_back(

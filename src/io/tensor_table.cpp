@@ -2,54 +2,17 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <set>
 #include <utility>
 
 #include "base/assert.hpp"
-#include "base/checked.hpp"
 #include "base/quote.hpp"
+#include "io/tensor_view.hpp"
 #include "pali/error.hpp"
 
 namespace pali {
 namespace {
-
-std::string shape_text(const std::vector<int64_t>& shape) {
-  std::string text = "[";
-  for (const int64_t size : shape) {
-    if (text.size() > 1) text += ", ";
-    text += std::to_string(size);
-  }
-  return text + "]";
-}
-
-// Whether a tensor of the file, of shape `stored`, can be seen as the rule's canonical one.
-bool shape_fits(const TensorRule& rule, const std::vector<int64_t>& stored) {
-  switch (rule.transform) {
-    case Transform::none:
-      // A scalar may be stored without an axis.
-      return stored == rule.shape || (stored.empty() && rule.shape == std::vector<int64_t>{1});
-    case Transform::flatten_in: {
-      if (stored.empty() || stored[0] != rule.shape[0]) return false;
-      return checked_bytes(std::span(stored).subspan(1), 1) == rule.shape[1];
-    }
-    case Transform::rows_part: {
-      if (stored.size() != rule.shape.size()) return false;
-      if (checked_multiply(rule.shape[0], rule.parts) != stored[0]) return false;
-      return std::equal(stored.begin() + 1, stored.end(), rule.shape.begin() + 1);
-    }
-  }
-  return false;
-}
-
-std::string expected_shape(const TensorRule& rule) {
-  if (rule.transform == Transform::flatten_in) {
-    return "[" + std::to_string(rule.shape[0]) + ", ...] of " + std::to_string(rule.shape[1]) +
-           " elements a row";
-  }
-  std::vector<int64_t> shape = rule.shape;
-  if (rule.transform == Transform::rows_part) shape[0] *= rule.parts;
-  return shape_text(shape);
-}
 
 const StoredTensor* find_source(const WeightStore& store, const TensorRule& rule) {
   if (const StoredTensor* own = store.find(rule.name)) return own;
@@ -59,27 +22,12 @@ const StoredTensor* find_source(const WeightStore& store, const TensorRule& rule
   return nullptr;
 }
 
-// The rule's tensor as a matrix over the bytes of the file.
-WeightRef make_ref(const TensorRule& rule, const StoredTensor& tensor, bool canonical) {
-  WeightRef ref;
-  ref.name = rule.name;
-  ref.dtype = tensor.dtype;
-  ref.out = rule.shape.size() == 2 ? rule.shape[0] : 1;
-  ref.in = rule.shape.back();
-  ref.out_stride = ref.in;
-  ref.data = tensor.data;
-  if (rule.transform == Transform::rows_part && !canonical) {
-    ref.data += ref.out * ref.in * rule.part * dtype_bytes(tensor.dtype);
-  }
-  return ref;
-}
-
-// The same with what the file has checked against the rule.
+// The rule's tensor as a matrix over the bytes of the file, checked against the rule. Without data
+// where load() has to make it: packed, or no strides describe it.
 WeightRef make_float_ref(const TensorRule& rule, const StoredTensor& tensor,
                          const std::string& where) {
-  // Under its canonical name a tensor has its canonical shape: the transform is done already.
-  const bool canonical = tensor.name == rule.name && tensor.shape == rule.shape;
-  if (!canonical && !shape_fits(rule, tensor.shape)) {
+  const std::optional<TensorView> view = view_of(rule, tensor);
+  if (!view) {
     throw Error(ErrorCode::corrupt_file,
                 "tensor " + quote(tensor.name) + ": expected shape " + expected_shape(rule) +
                     ", found " + shape_text(tensor.shape) + " (" + where +
@@ -90,7 +38,18 @@ WeightRef make_float_ref(const TensorRule& rule, const StoredTensor& tensor,
                 "tensor " + quote(tensor.name) + ": expected dtype f32, bf16 or f16, found " +
                     dtype_name(tensor.dtype) + " (" + where + "); save the weights as F32 or BF16");
   }
-  return make_ref(rule, tensor, canonical);
+  WeightRef ref;
+  ref.name = rule.name;
+  ref.dtype = tensor.dtype;
+  ref.out = rule.shape.size() == 2 ? rule.shape[0] : 1;
+  ref.in = rule.shape.back();
+  ref.out_stride = ref.in;
+  const auto strides = view->strides();
+  if (tensor.data == nullptr || !strides) return ref;
+  ref.out_stride = strides->first;
+  ref.in_stride = strides->second;
+  ref.data = tensor.data + view->offset * dtype_bytes(tensor.dtype);
+  return ref;
 }
 
 // The stored shape of a quantised tensor of the rule, in the container's type.
@@ -101,7 +60,7 @@ std::vector<int64_t> quantised_shape(const TensorRule& rule, DType stored) {
 // Whether the tensor is one that `pali convert --dtype int8|int4` writes, scales not looked at yet.
 bool is_quantised_tensor(const TensorRule& rule, const StoredTensor& tensor) {
   return (tensor.dtype == DType::i8 || tensor.dtype == DType::u8) && tensor.name == rule.name &&
-         rule.shape.size() == 2 && rule.least > Precision::bf16;
+         rule.shape.size() == 2 && rule.least > Precision::bf16 && tensor.plain();
 }
 
 WeightRef make_quantised_ref(const TensorRule& rule, const StoredTensor& tensor,
@@ -122,12 +81,16 @@ WeightRef make_quantised_ref(const TensorRule& rule, const StoredTensor& tensor,
   std::vector<int64_t> scales = {rule.shape[0]};
   if (!int8) scales.push_back(int4_groups(rule.shape[1]));
   const std::string expected = std::string(dtype_name(type)) + " " + shape_text(scales);
-  if (scale == nullptr) refuse(name, expected, "none");
+  if (scale == nullptr || !scale->plain()) refuse(name, expected, "none");
   if (scale->dtype != type || scale->shape != scales) {
     refuse(name, expected, std::string(dtype_name(scale->dtype)) + " " + shape_text(scale->shape));
   }
-  WeightRef ref = make_ref(rule, tensor, /*canonical=*/true);
+  WeightRef ref;
+  ref.name = rule.name;
   ref.dtype = int8 ? DType::i8 : DType::i4;
+  ref.out = rule.shape[0];
+  ref.in = ref.out_stride = rule.shape[1];
+  ref.data = tensor.data;
   ref.scales = scale->data;
   return ref;
 }
@@ -182,6 +145,48 @@ TensorTable TensorTable::bind(const WeightStore& store, std::vector<TensorRule> 
   return table;
 }
 
+std::byte* TensorTable::own(int64_t bytes) { return owned_.emplace_back(bytes).data(); }
+
+void TensorTable::load(const WeightStore& store) {
+  check_scales(store.where());
+  std::map<std::string_view, std::vector<BoundTensor*>> by_source;
+  for (auto& [name, tensor] : bound_) by_source[tensor.source].push_back(&tensor);
+  for (const auto& [source, users] : by_source) {
+    const StoredTensor* stored = store.find(source);
+    PALI_ASSERT(stored != nullptr);
+    if (stored->check) stored->check();
+    const bool ready = std::none_of(users.begin(), users.end(),
+                                    [](const BoundTensor* user) { return user->ref.empty(); });
+    if (ready) continue;
+    // One packed tensor after another, so that no more than one is in memory twice.
+    AlignedBuffer<std::byte> unpacked;
+    StoredTensor plain = *stored;
+    if (plain.data == nullptr) {
+      unpacked = AlignedBuffer<std::byte>(plain.bytes);
+      plain.unpack({unpacked.data(), static_cast<size_t>(plain.bytes)});
+      plain.data = unpacked.data();
+    }
+    bool kept = false;
+    for (BoundTensor* user : users) {
+      WeightRef& ref = user->ref;
+      if (!ref.empty()) continue;
+      const TensorView view = *view_of(user->rule, plain);
+      const int64_t element = dtype_bytes(ref.dtype);
+      const auto strides = view.strides();
+      if (strides && strides->second == 1) {
+        ref.out_stride = strides->first;
+        ref.data = plain.data + view.offset * element;
+        kept = true;
+      } else {
+        std::byte* turned = own(ref.out * ref.in * element);
+        view.copy(plain.data, element, turned);
+        ref.data = turned;
+      }
+    }
+    if (kept) owned_.push_back(std::move(unpacked));
+  }
+}
+
 void TensorTable::check_scales(const std::string& where) const {
   for (const auto& [name, tensor] : bound_) {
     const WeightRef& ref = tensor.ref;
@@ -213,6 +218,7 @@ const WeightRef& TensorTable::matrix(std::string_view name) const {
     throw Error(ErrorCode::internal,
                 "no row of the tensor table is called " + quote(name) + "; please report this");
   }
+  PALI_ASSERT(!it->second.ref.empty());
   return it->second.ref;
 }
 

@@ -17,6 +17,12 @@ enum class Transform {
   none,
   flatten_in,  // [out, a, b, ...] is seen as [out, a*b*...]: a convolution kernel as a matrix
   rows_part,   // part `part` of `parts` equal slices of the first axis (fused q, k, v)
+  axes,        // as TensorRule::axes says: turned, heads split, layers stacked
+};
+
+// One place along an axis of `size`: layer 3 of a stack of 26.
+struct Pick {
+  int64_t index = 0, size = 1;
 };
 
 // Least storage precision that conversion may give a tensor; any: int4. Token embeddings of a
@@ -33,16 +39,22 @@ struct TensorRule {
   int part = 0, parts = 1;
   Precision least = Precision::any;
   bool optional = false;
+  // Transform::axes: a letter an axis as it is stored, '>', the axes that make a row's number, ',',
+  // those along it. "io>o,i" is [in, out]; "ihd>hd,i" has its rows split into heads; "lihd>hd,i" is
+  // one of a stack of layers: axes not named again are picked, in order. A vector is one row
+  // ("hd>hd").
+  std::string axes = {};
+  std::vector<Pick> picks = {};
 };
 
 // A row bound to its bytes. Vectors are seen as one row.
 struct BoundTensor {
   TensorRule rule;
-  WeightRef ref;       // vectors: out = 1, in = n
+  WeightRef ref;       // vectors: out = 1, in = n; without data where load() has yet to make it
   std::string source;  // the name found in the file
 };
 
-// Canonical tensors of a store. Borrows the bytes of the store.
+// Canonical tensors of a store. Borrows the bytes of the store where it can.
 class TensorTable {
  public:
   // Throws Error(corrupt_file): missing tensors (the first five and the count), wrong shape or
@@ -50,12 +62,13 @@ class TensorTable {
   // with its "NAME.scale" beside it (models/FORMAT.md).
   static TensorTable bind(const WeightStore& store, std::vector<TensorRule> rules);
 
-  // Throws Error(corrupt_file) where a scale of a quantised tensor is not finite. Apart from bind,
-  // which reads no data: to look into a large file takes no pass over it.
-  void check_scales(const std::string& where) const;
+  // Makes all that is used ready: unpacks what is deflated, turns what no strides can describe,
+  // compares checksums, looks at scales. Apart from bind, which reads no data: to look into a large
+  // file takes no pass over it. `store` is the one of bind. Throws Error(corrupt_file).
+  void load(const WeightStore& store);
 
   bool has(std::string_view name) const;
-  // Throws Error(internal) for a name without a row or an absent optional one.
+  // After load(). Throws Error(internal) for a name without a row or an absent optional one.
   const WeightRef& matrix(std::string_view name) const;
   // A vector (or matrix, row by row) widened to f32.
   std::vector<float> values(std::string_view name) const;
@@ -67,9 +80,13 @@ class TensorTable {
   int64_t parameters() const;
 
  private:
+  void check_scales(const std::string& where) const;
+  std::byte* own(int64_t bytes);
+
   std::map<std::string, BoundTensor, std::less<>> bound_;
   std::vector<std::string> unused_;
   std::map<std::string, int64_t> parameters_by_dtype_;
+  std::vector<AlignedBuffer<std::byte>> owned_;  // unpacked or turned by load()
 };
 
 }  // namespace pali

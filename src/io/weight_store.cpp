@@ -7,6 +7,7 @@
 #include "base/checked.hpp"
 #include "base/quote.hpp"
 #include "io/json.hpp"
+#include "io/npz.hpp"
 #include "io/safetensors.hpp"
 #include "pali/error.hpp"
 
@@ -63,9 +64,12 @@ static std::vector<StoredTensor> map_tensors(const MappedFile& file, Safetensors
   std::vector<StoredTensor> tensors;
   tensors.reserve(header.entries.size());
   for (SafetensorsEntry& entry : header.entries) {
-    tensors.push_back({std::move(entry.name), entry.dtype, std::move(entry.shape),
-                       file.bytes().data() + header.data_offset + entry.begin,
-                       entry.end - entry.begin});
+    StoredTensor& tensor = tensors.emplace_back();
+    tensor.name = std::move(entry.name);
+    tensor.dtype = entry.dtype;
+    tensor.shape = std::move(entry.shape);
+    tensor.data = file.bytes().data() + header.data_offset + entry.begin;
+    tensor.bytes = entry.end - entry.begin;
   }
   return tensors;
 }
@@ -80,6 +84,17 @@ WeightStore WeightStore::open_safetensors(const fs::path& file, bool use_mmap) {
     store.tensors_.emplace(std::move(name), std::move(tensor));
   }
   store.metadata_ = std::move(header.metadata);
+  return store;
+}
+
+WeightStore WeightStore::open_npz(const fs::path& file, bool use_mmap) {
+  WeightStore store;
+  store.where_ = file.string();
+  store.files_.push_back(MappedFile::open(file, use_mmap));
+  for (StoredTensor& tensor : read_npz(store.files_.back().bytes(), store.where_)) {
+    std::string name = tensor.name;
+    store.tensors_.emplace(std::move(name), std::move(tensor));
+  }
   return store;
 }
 
@@ -161,7 +176,12 @@ std::span<std::byte> WeightStore::add_owned(std::string name, DType dtype,
   AlignedBuffer<std::byte> memory(*bytes);
   std::byte* data = memory.data();
   owned_.push_back(std::move(memory));
-  StoredTensor tensor{name, dtype, std::move(shape), data, *bytes};
+  StoredTensor tensor;
+  tensor.name = name;
+  tensor.dtype = dtype;
+  tensor.shape = std::move(shape);
+  tensor.data = data;
+  tensor.bytes = *bytes;
   tensors_.emplace(std::move(name), std::move(tensor));
   return {data, static_cast<size_t>(*bytes)};
 }

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -27,8 +28,15 @@ struct StoredTensor {
   std::string name;
   DType dtype = DType::f32;
   std::vector<int64_t> shape;
-  const std::byte* data = nullptr;  // row-major, not necessarily aligned
+  const std::byte* data = nullptr;  // not necessarily aligned; null where it must be unpacked
   int64_t bytes = 0;
+  std::vector<int64_t> strides = {};  // in elements; none: row-major
+  // Writes `bytes` bytes, row-major; set where data is null. Throws Error(corrupt_file).
+  std::function<void(std::span<std::byte> out)> unpack = {};
+  // Compares the file's checksum of data; set where there is one. Throws Error(corrupt_file).
+  std::function<void()> check = {};
+  // Row-major, in memory.
+  bool plain() const { return data != nullptr && strides.empty(); }
   int64_t elements() const;
 };
 
@@ -40,6 +48,9 @@ class WeightStore {
 
   // One .safetensors file. Strict: see io/safetensors.hpp. Throws Error.
   static WeightStore open_safetensors(const std::filesystem::path& file, bool use_mmap = true);
+  // numpy's .npz. Stored arrays lie in place; deflated ones are unpacked when a table is loaded.
+  // Throws Error.
+  static WeightStore open_npz(const std::filesystem::path& file, bool use_mmap = true);
   // A folder with model.safetensors, or model.safetensors.index.json and its shards (plain file
   // names; symlinks are followed). Only pytorch_model.bin: Error(unsupported) with the line of
   // Python that converts it.

@@ -14,9 +14,9 @@ Model build_model(Checkpoint checkpoint, const ModelOptions& options) {
   Model model;
   model.checkpoint = std::move(checkpoint);
   const ModelConfig& config = model.checkpoint.config;
-  const TensorTable& table = model.checkpoint.table;
-  table.check_scales(model.checkpoint.store.where());
   progress(0.0);
+  model.checkpoint.table.load(model.checkpoint.store);
+  const TensorTable& table = model.checkpoint.table;
   if (config.vision) {
     model.vision.emplace(*config.vision, table, options.policy, options.resolution);
   } else if (options.resolution != 0) {

@@ -73,8 +73,8 @@ struct TensorError {
   QuantisationError error;
 };
 
-// Writes a pali checkpoint (models/FORMAT.md); `dtype` empty keeps each tensor's own. Returns what
-// was quantised on the way.
+// Writes a pali checkpoint (models/FORMAT.md) of one whose table is loaded; `dtype` empty keeps each
+// tensor's own. Returns what was quantised on the way.
 std::vector<TensorError> write_checkpoint(const Checkpoint& checkpoint, std::optional<DType> dtype,
                                           const std::filesystem::path& path);
 

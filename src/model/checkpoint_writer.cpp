@@ -15,7 +15,6 @@ std::vector<TensorError> write_checkpoint(const Checkpoint& checkpoint, std::opt
                                             " are not written by this version (" + path.string() +
                                             "); use f32, bf16, int8 or int4");
   }
-  checkpoint.table.check_scales(checkpoint.store.where());
   std::vector<SafetensorsOutput> tensors;
   std::vector<TensorError> errors;
   Json int4_shapes = Json::object();

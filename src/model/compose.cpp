@@ -17,12 +17,19 @@ Json part_config(const Checkpoint& part, const char* field) {
   return config.contains(field) ? config.at(field) : config;
 }
 
-// Rows keep their canonical names; the tensors lie under the part's prefix.
+// Rows keep their canonical names and shapes; the tensors lie under the part's prefix, in the
+// layout they have there.
 void take_rows(const TensorTable& table, const std::string& prefix,
                std::vector<TensorRule>& rules) {
   for (TensorRule& rule : rules) {
     const auto it = table.bound().find(rule.name);
-    if (it != table.bound().end()) rule.sources = {prefix + it->second.source};
+    if (it == table.bound().end()) continue;
+    rule.sources = {prefix + it->second.source};
+    rule.transform = it->second.rule.transform;
+    rule.part = it->second.rule.part;
+    rule.parts = it->second.rule.parts;
+    rule.axes = it->second.rule.axes;
+    rule.picks = it->second.rule.picks;
   }
 }
 
@@ -64,7 +71,8 @@ void add_random_projector(WeightStore& store, int64_t out, int64_t in, uint64_t 
 }
 
 // Positions of another resolution, under the canonical name: the table finds it first.
-void add_resized_positions(WeightStore& store, const Checkpoint& vision, int64_t resolution) {
+void add_resized_positions(WeightStore& store, Checkpoint& vision, int64_t resolution) {
+  vision.table.load(vision.store);
   const VisionConfig& config = *vision.config.vision;
   const int64_t grid = resolution / config.patch;
   const std::vector<float> stored = vision.table.values("vision.pos");

@@ -6,6 +6,7 @@ if(Eigen3_VERSION VERSION_LESS 3.4)
   message(FATAL_ERROR "Eigen ${Eigen3_VERSION} found, 3.4 or later needed")
 endif()
 find_package(nlohmann_json 3.11 REQUIRED)
+find_package(ZLIB 1.2.9 REQUIRED)  # crc32_z
 
 find_path(SENTENCEPIECE_INCLUDE_DIR sentencepiece_processor.h REQUIRED)
 find_library(SENTENCEPIECE_LIBRARY sentencepiece REQUIRED)

@@ -136,6 +136,49 @@ TEST(TensorTable, WrongShapesAndTypes) {
   expect({"found f64"}, rule("c", {"d"}, {2, 3}));
 }
 
+// The same numbers in another order must come back as the matrix they were.
+TEST(TensorTable, AxesAreTurnedPickedAndSplit) {
+  WeightStore store;
+  add(store, "dense", {2, 3});        // [in, out]
+  add(store, "heads", {4, 2, 3});     // [in, H, Hd]
+  add(store, "stack", {5, 2, 3});     // [L, in, out]
+  add(store, "conv", {2, 2, 3, 5});   // [y, x, channel, out]
+  add(store, "split", {2, 2, 4, 3});  // [L, H, in, Hd]
+  add(store, "bias", {2, 3});         // [H, Hd]
+  const auto axes = [](std::string name, std::vector<int64_t> shape, std::string spec,
+                       std::vector<Pick> picks = {}) {
+    TensorRule one = rule("our." + name, {name}, std::move(shape), Transform::axes);
+    one.axes = std::move(spec);
+    one.picks = std::move(picks);
+    return one;
+  };
+  TensorTable table = TensorTable::bind(
+      store, {axes("dense", {3, 2}, "io>o,i"), axes("heads", {6, 4}, "ihd>hd,i"),
+              axes("stack", {3, 2}, "lio>o,i", {{3, 5}}), axes("conv", {5, 12}, "yxco>o,cyx"),
+              axes("split", {6, 4}, "lhid>hd,i", {{1, 2}}), axes("bias", {6}, "hd>hd")});
+  const auto at = [&](const char* name, int64_t o, int64_t i) {
+    return table.matrix(name).at(o, i);
+  };
+  // What strides can describe lies in place; the rest is there once it is loaded.
+  EXPECT_EQ(table.matrix("our.dense").data, store.find("dense")->data);
+  EXPECT_TRUE(table.bound().at("our.conv").ref.empty());
+  table.load(store);
+  EXPECT_EQ(at("our.dense", 2, 1), 1 * 3 + 2);
+  EXPECT_EQ(at("our.heads", 4, 3), 3 * 6 + 4);
+  EXPECT_EQ(at("our.stack", 2, 1), 3 * 6 + 1 * 3 + 2);
+  EXPECT_EQ(at("our.conv", 3, 2 * 4 + 1 * 2 + 0), 1 * 30 + 0 * 15 + 2 * 5 + 3);
+  EXPECT_EQ(at("our.split", 1 * 3 + 2, 3), 24 + 1 * 12 + 3 * 3 + 2);
+  EXPECT_EQ(table.values("our.bias"), (std::vector<float>{0, 1, 2, 3, 4, 5}));
+  EXPECT_TRUE(table.unused().empty());
+
+  for (const TensorRule& wrong :
+       {axes("dense", {2, 3}, "io>o,i"), axes("heads", {6, 4}, "io>o,i"),
+        axes("stack", {3, 2}, "lio>o,i", {{5, 6}}), axes("conv", {5, 13}, "yxco>o,cyx")}) {
+    expect_error(ErrorCode::corrupt_file, {wrong.sources[0], wrong.axes},
+                 [&] { TensorTable::bind(store, {wrong}); });
+  }
+}
+
 TEST(TensorTable, TheTokenizerIsNoUnusedWeight) {
   WeightStore store;
   add(store, std::string(kTokenizerTensor), {5}, DType::u8);
@@ -153,8 +196,8 @@ TEST(TensorTable, QuantisedTensorsAndTheirScales) {
     }
     TensorRule one = rule("w", {"other"}, {3, 35});
     one.least = least;
-    const TensorTable table = TensorTable::bind(store, {one});
-    table.check_scales("here");
+    TensorTable table = TensorTable::bind(store, {one});
+    table.load(store);
     EXPECT_TRUE(table.unused().empty());
     EXPECT_EQ(table.parameters(), 105);
     return table.matrix("w").dtype;
@@ -173,8 +216,8 @@ TEST(TensorTable, QuantisedTensorsAndTheirScales) {
   refuse({"'w'", "[3, 18]", "[3, 17]"}, Shape{3, 17}, DType::u8, Shape{3, 2}, DType::f16);
   refuse({"'w'", "[3, 35]", "[35, 3]"}, Shape{35, 3}, DType::i8, Shape{3}, DType::f32);
   refuse({"'w'", "found i8"}, Shape{3, 35}, DType::i8, Shape{3}, DType::f32, Precision::f32);
-  refuse({"'w.scale'", "finite", "here"}, Shape{3, 35}, DType::i8, Shape{3}, DType::f32,
-         Precision::any, uint8_t{0xff});
+  refuse({"'w.scale'", "finite"}, Shape{3, 35}, DType::i8, Shape{3}, DType::f32, Precision::any,
+         uint8_t{0xff});
   refuse({"'w.scale'", "finite"}, Shape{3, 18}, DType::u8, Shape{3, 2}, DType::f16, Precision::any,
          uint8_t{0x7c});
 }

@@ -50,6 +50,7 @@ class BeamSearch {
 
  private:
   void expand(ConstMat hidden);
+  std::vector<int32_t> tokens_to(int32_t node) const;
   void finish(const Continuation& from, int32_t node);
   void advance(bool last_step);
   bool can_improve() const;
@@ -106,10 +107,20 @@ void BeamSearch::expand(ConstMat hidden) {
   const LmHead& head = decoder_.head();
   const int64_t k = std::min<int64_t>(2 * static_cast<int64_t>(width_), head.vocab());
   best_.resize(beams_.size() * static_cast<size_t>(k));
-  head.top_k(context_, hidden, k, best_);
+  const auto count = static_cast<size_t>(k);
+  if (!run_.allowed) {
+    head.top_k(context_, hidden, k, best_);
+  } else {
+    for (size_t beam = 0; beam < beams_.size(); ++beam) {
+      head.top_k(context_, hidden.rows_from(static_cast<int64_t>(beam), 1), k,
+                 std::span(best_).subspan(beam * count, count),
+                 run_.allowed(tokens_to(beams_[beam].node)));
+    }
+  }
   continuations_.clear();
   for (size_t i = 0; i < best_.size(); ++i) {
-    const size_t beam = i / static_cast<size_t>(k);
+    if (std::isinf(best_[i].logprob)) continue;  // fewer than k are allowed
+    const size_t beam = i / count;
     continuations_.push_back({static_cast<int32_t>(beam), best_[i],
                               beams_[beam].logprob + static_cast<double>(best_[i].logprob)});
   }
@@ -117,6 +128,15 @@ void BeamSearch::expand(ConstMat hidden) {
       continuations_.begin(), continuations_.end(),
       [](const Continuation& a, const Continuation& b) { return a.logprob > b.logprob; });
   continuations_.resize(std::min(continuations_.size(), 2 * width_));
+}
+
+std::vector<int32_t> BeamSearch::tokens_to(int32_t node) const {
+  std::vector<int32_t> tokens;
+  for (; node >= 0; node = nodes_[static_cast<size_t>(node)].parent) {
+    tokens.push_back(nodes_[static_cast<size_t>(node)].id);
+  }
+  std::reverse(tokens.begin(), tokens.end());
+  return tokens;
 }
 
 // Only the B best continuations may end, by the end token or because there is no room left; the B
@@ -165,11 +185,10 @@ bool BeamSearch::can_improve() const {
 
 Hypothesis BeamSearch::unwind(const Finished& finished, bool cancelled) const {
   Hypothesis hypothesis;
+  hypothesis.tokens = tokens_to(finished.node);
   for (int32_t node = finished.node; node >= 0; node = nodes_[static_cast<size_t>(node)].parent) {
-    hypothesis.tokens.push_back(nodes_[static_cast<size_t>(node)].id);
     hypothesis.token_logprobs.push_back(nodes_[static_cast<size_t>(node)].logprob);
   }
-  std::reverse(hypothesis.tokens.begin(), hypothesis.tokens.end());
   std::reverse(hypothesis.token_logprobs.begin(), hypothesis.token_logprobs.end());
   hypothesis.logprob = finished.logprob;
   hypothesis.score = finished.score;

@@ -26,6 +26,9 @@ struct GenerationRun {
   GenerationOptions options;                                // checked; max_tokens >= 1
   std::function<bool(int32_t id, float logprob)> on_token;  // false: cancel. May be empty
   std::stop_token stop;
+  // The ids that may follow a sequence (ascending, not empty; valid until the next call); none:
+  // all. Probabilities are then those among them. Not with sampling.
+  std::function<std::span<const int32_t>(std::span<const int32_t> so_far)> allowed = {};
 };
 
 struct SpecialTokens {

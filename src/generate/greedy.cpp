@@ -86,17 +86,25 @@ void GreedySearch::drop_stopped() {
   leave_batch();
 }
 
-// Neighbours that search greedily share one vocabulary product; each that samples takes its row.
+// Neighbours that search greedily share one vocabulary product; each that samples or is constrained
+// takes its row.
 void GreedySearch::choose(ConstMat hidden) {
   const LmHead& head = decoder_.head();
   const auto samples = [&](size_t b) { return samplers_[live_[b].request].has_value(); };
+  const auto constrained = [&](size_t b) {
+    return static_cast<bool>(runs_[live_[b].request].allowed);
+  };
   for (size_t b = 0; b < live_.size();) {
     size_t count = 1;
     if (samples(b)) {
       head.full(context_, hidden.rows_from(static_cast<int64_t>(b), 1), logits_.view());
       chosen_[b] = samplers_[live_[b].request]->sample(std::as_const(logits_).view().row_span(0));
+    } else if (constrained(b)) {
+      const size_t r = live_[b].request;
+      head.argmax(context_, hidden.rows_from(static_cast<int64_t>(b), 1),
+                  std::span(chosen_).subspan(b, 1), runs_[r].allowed(hypotheses_[r].tokens));
     } else {
-      while (b + count < live_.size() && !samples(b + count)) ++count;
+      while (b + count < live_.size() && !samples(b + count) && !constrained(b + count)) ++count;
       head.argmax(context_, hidden.rows_from(static_cast<int64_t>(b), static_cast<int64_t>(count)),
                   std::span(chosen_).subspan(b, count));
     }

@@ -302,5 +302,54 @@ TEST(Beam, AVocabularySmallerThanTheBeamsIsNoTrouble) {
   EXPECT_EQ(found.size(), 4u);  // E, xE, xxE, xxx
 }
 
+// Only even ids, and the end (1) after the third token.
+std::vector<int32_t> even_then_end(size_t length, int vocab) {
+  std::vector<int32_t> ids;
+  for (int32_t id = 0; id < vocab; ++id) {
+    if (id % 2 == 0 || (id == 1 && length >= 3)) ids.push_back(id);
+  }
+  return ids;
+}
+
+TEST(Beam, ConstrainedBeamsStayWithinWhatIsAllowed) {
+  for (uint32_t seed = 0; seed < 8; ++seed) {
+    const int vocab = 7;
+    GenerationRun run = run_of(options_of(4, 4, 1.0, 6));
+    std::vector<int32_t> buffer;
+    run.allowed = [&](std::span<const int32_t> so_far) {
+      buffer = even_then_end(so_far.size(), vocab);
+      return std::span<const int32_t>(buffer);
+    };
+    Fixture fixture;
+    TableDecoder decoder(hashed_table(seed, vocab), vocab, 1);
+    const std::vector<Hypothesis> found = generate_beam(fixture.context, decoder, kSpecial, run);
+    ASSERT_EQ(found.size(), 4u);
+    for (const Hypothesis& hypothesis : found) {
+      double sum = 0;
+      for (size_t i = 0; i < hypothesis.tokens.size(); ++i) {
+        const std::vector<int32_t> may = even_then_end(i, vocab);
+        EXPECT_TRUE(std::binary_search(may.begin(), may.end(), hypothesis.tokens[i]));
+        sum += hypothesis.token_logprobs[i];
+      }
+      EXPECT_NEAR(hypothesis.logprob, sum, 1e-5);
+    }
+  }
+}
+
+// One id alone is allowed at every step: fewer than the beams want.
+TEST(Beam, OneWayOnIsEnough) {
+  GenerationRun run = run_of(options_of(3, 3, 1.0, 5));
+  const int32_t path[] = {4, 2, 3, 1};
+  run.allowed = [&](std::span<const int32_t> so_far) {
+    return std::span<const int32_t>(path + so_far.size(), 1);
+  };
+  Fixture fixture;
+  TableDecoder decoder(hashed_table(1, 6), 6, 1);
+  const std::vector<Hypothesis> found = generate_beam(fixture.context, decoder, kSpecial, run);
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].tokens, (std::vector<int32_t>{4, 2, 3, 1}));
+  EXPECT_NEAR(found[0].logprob, 0, 1e-6);  // certain, among what is allowed
+}
+
 }  // namespace
 }  // namespace pali

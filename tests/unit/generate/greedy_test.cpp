@@ -184,5 +184,24 @@ TEST(Greedy, StopTokensAreAskedBeforeEveryStep) {
   EXPECT_EQ(decoder.steps, 0);
 }
 
+TEST(Greedy, AConstrainedRequestLeavesItsNeighboursAlone) {
+  const test::Table table = test::hashed_table(5, 8);
+  GenerationOptions options;
+  options.max_tokens = 5;
+  const std::vector<int32_t> odd = {1, 3, 5};
+  std::vector<GenerationRun> runs(3, test::run_of(options));
+  runs[1].allowed = [&](std::span<const int32_t>) { return std::span<const int32_t>(odd); };
+  test::Fixture fixture;
+  test::TableDecoder decoder(table, 8, 3);
+  const std::vector<Hypothesis> found = generate_greedy(fixture.context, decoder, {0, 1}, runs);
+  runs[1].allowed = nullptr;
+  test::TableDecoder again(table, 8, 3);
+  const std::vector<Hypothesis> free = generate_greedy(fixture.context, again, {0, 1}, runs);
+  EXPECT_EQ(found[0].tokens, free[0].tokens);
+  EXPECT_EQ(found[2].tokens, free[2].tokens);
+  for (const int32_t id : found[1].tokens) EXPECT_EQ(id % 2, 1);
+  ASSERT_FALSE(found[1].tokens.empty());
+}
+
 }  // namespace
 }  // namespace pali

@@ -26,6 +26,8 @@ struct CheckpointInfo {
   std::map<std::string, int64_t> dtypes;        // parameters by storage type
   std::map<std::string, int64_t> memory_bytes;  // "weights", "tokenizer", "total"
   std::string config_json;
+  std::string task_style;                      // which checkpoint's prompts these are; may be empty
+  std::map<std::string, std::string> prompts;  // templates of the tasks it knows
   std::vector<TensorSummary> tensors;
   std::vector<std::string> warnings;
 };

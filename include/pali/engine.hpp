@@ -30,11 +30,21 @@ struct Token {
   float logprob = 0;      // natural log of the model's softmax at this token
 };
 
+// x0 <= x1, y0 <= y1, in pixels of the image as shown.
+struct Region {
+  double x0 = 0, y0 = 0, x1 = 0, y1 = 0;
+};
+
 struct Request {
   std::vector<Image> images;
   Task task = Task::run;
-  // run: the prompt, as given. vqa: the question. detect: "cat ; dog". caption, ocr: unused.
+  // run: the prompt, as given. vqa: the question. detect, segment: "cat ; dog". caption, ocr:
+  // unused.
   std::string prompt;
+  std::vector<std::string> choices;  // vqa of a model that picks one of several answers
+  // caption of a model that describes one part of the image: a frame around it is drawn into what
+  // the model sees.
+  std::optional<Region> region;
   std::string lang;  // language of the answer for the prompt templates; empty: the model's default
   GenerationOptions generation;
   // Called on the calling thread after each token; false stops the run (FinishReason::cancelled).
@@ -53,11 +63,19 @@ struct Candidate {
   double score = 0;             // after the length penalty
 };
 
+// Pixels of an image, as run lengths: column by column, top to bottom, beginning with outside,
+// inside and outside by turns (COCO's order).
+struct Mask {
+  int width = 0, height = 0;
+  std::vector<uint32_t> counts;
+};
+
 // A box in pixels of the image as shown (EXIF applied): x0 <= x1, y0 <= y1.
 struct Box {
   std::string label;
   double x0 = 0, y0 = 0, x1 = 0, y1 = 0;
-  std::optional<double> score;  // geometric mean of its location tokens' probabilities
+  std::optional<double> score;    // geometric mean of its location tokens' probabilities
+  std::optional<Mask> mask = {};  // Task::segment
 };
 
 struct Timing {
@@ -71,7 +89,7 @@ struct Result {
   double logprob = 0;
   FinishReason finish = FinishReason::stop;
   std::vector<Candidate> candidates;  // best first; n_best of them where beams > 1
-  std::vector<Box> boxes;             // Task::detect
+  std::vector<Box> boxes;             // Task::detect, Task::segment
   int invalid_boxes = 0;              // location groups in the text that are no box
   std::vector<std::string> warnings;
   Timing timing;
@@ -104,10 +122,13 @@ struct ModelInfo {
   std::string format;  // "huggingface", "pali"
   std::string family;  // "pali3", "siglip", "t5"
   std::string path;
-  int64_t parameters = 0;                               // tied tensors once
-  std::map<std::string, int64_t> dtypes;                // parameters by storage type
-  std::map<std::string, int64_t> memory_bytes;          // "weights", "tokenizer", ...
-  std::string config_json;                              // the configuration as understood
+  int64_t parameters = 0;                       // tied tensors once
+  std::map<std::string, int64_t> dtypes;        // parameters by storage type
+  std::map<std::string, int64_t> memory_bytes;  // "weights", "tokenizer", ...
+  std::string config_json;                      // the configuration as understood
+  std::string task_style;                       // "pt", "mix", "ft-vqav2"; may be empty
+  std::map<std::string, std::string> prompts;   // templates of the tasks it knows
+  bool has_mask_decoder = false;
   std::string isa, matmul, dtype, compute, preprocess;  // as used
   int threads = 1;
   int64_t image_size = 0;  // side in pixels that images are resized to; 0: no vision

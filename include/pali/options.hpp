@@ -29,14 +29,17 @@ struct EngineOptions {
   MatmulBackend matmul = MatmulBackend::automatic;
   WeightType dtype = WeightType::automatic;
   ComputeType compute = ComputeType::automatic;
-  bool mmap = true;                 // false reads the files into memory
-  std::filesystem::path tokenizer;  // empty: inside or beside the model
-  int64_t resolution = 0;           // 0: the model's own; else position embeddings are resized
+  bool mmap = true;                    // false reads the files into memory
+  std::filesystem::path tokenizer;     // empty: inside or beside the model
+  std::filesystem::path mask_decoder;  // empty: vae-oid.npz beside the model, where there is one
+  // Which checkpoint's prompts are used: "pt", "mix", "ft-vqav2", ... Empty: by the model's name.
+  std::string task_style;
+  int64_t resolution = 0;  // 0: the model's own; else position embeddings are resized
   // Called on the loading thread with a fraction in [0, 1].
   std::function<void(double)> on_progress;
 };
 
-enum class Task { run, caption, vqa, ocr, detect };
+enum class Task { run, caption, vqa, ocr, detect, segment };
 
 struct GenerationOptions {
   int max_tokens = 0;  // counts the end token; 0: the task's default (64 caption, 32 vqa, else 256)
@@ -47,6 +50,9 @@ struct GenerationOptions {
   int top_k = 0;                // 0: off
   double top_p = 1.0;           // 1: off
   uint64_t seed = 0;
+  // detect and segment of models with location tokens: only tokens that keep the answer well-formed
+  // are chosen, and probabilities are those among them. Greedy and beams.
+  bool constrain = false;
 };
 
 }  // namespace pali

@@ -25,6 +25,29 @@ void check_images(const EngineState& engine, const Request& request, size_t imag
   }
 }
 
+void check_region(const EngineState& engine, const Request& request, size_t image_count) {
+  if (!request.region) return;
+  if (request.task != Task::caption || !engine.model.checkpoint.config.prompts.caption_region) {
+    throw Error(ErrorCode::invalid_argument,
+                "a box in the image is for captions of a widgetcap model (--box); leave it out");
+  }
+  if (request.images.size() != 1 || image_count != 1) {
+    throw Error(ErrorCode::invalid_argument,
+                "a box is of one image that the request brings (--box); give that one image");
+  }
+  const Region& region = *request.region;
+  const double width = request.images[0].width(), height = request.images[0].height();
+  // Written so that a NaN fails too.
+  const bool inside = region.x0 >= 0 && region.y0 >= 0 && region.x1 <= width &&
+                      region.y1 <= height && region.x0 <= region.x1 && region.y0 <= region.y1;
+  if (!inside) {
+    throw Error(ErrorCode::invalid_argument,
+                "the box must be x0 <= x1, y0 <= y1 inside the image's " +
+                    std::to_string(request.images[0].width()) + " x " +
+                    std::to_string(request.images[0].height()) + " pixels (--box); correct it");
+  }
+}
+
 }  // namespace
 
 CheckedRequest check_request(const EngineState& engine, const Request& request,
@@ -32,9 +55,8 @@ CheckedRequest check_request(const EngineState& engine, const Request& request,
   check_images(engine, request, image_count);
   CheckedRequest checked;
   checked.task = request.task;
-  if (request.task == Task::detect) checked.objects = request.prompt;
-  checked.prompt = render_prompt(engine.model.checkpoint.config.prompts, request.task,
-                                 request.prompt, request.lang);
+  checked.prompt = render_prompt(engine.model.checkpoint.config.prompts, request);
+  check_region(engine, request, image_count);
   checked.prompt_ids = engine.tokenizer().encode(checked.prompt);
   if (checked.prompt_ids.size() >= kMaxPromptTokens) {
     throw Error(ErrorCode::invalid_argument,
@@ -54,6 +76,7 @@ CheckedRequest check_request(const EngineState& engine, const Request& request,
   GenerationOptions& options = checked.run.options;
   if (options.max_tokens == 0) options.max_tokens = default_max_tokens(request.task);
   check_options(options);
+  check_locating(engine, request, checked);
   checked.run.stop = request.stop;
   if (request.on_token && options.beams == 1) {
     checked.run.on_token = [on_token = request.on_token,

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "engine/cast.hpp"
+#include "engine/state.hpp"
 #include "model/assemble.hpp"
 #include "pali/error.hpp"
 
@@ -31,6 +32,8 @@ CheckpointInfo inspect(const std::filesystem::path& model) {
   info.parameters = checkpoint.table.parameters();
   info.dtypes = checkpoint.table.parameters_by_dtype();
   info.config_json = checkpoint.config.json;
+  info.task_style = checkpoint.config.task_style;
+  info.prompts = prompt_list(checkpoint.config.prompts);
   info.warnings = checkpoint.warnings;
   int64_t weights = 0;
   for (const auto& [name, tensor] : checkpoint.store.tensors()) {
@@ -48,6 +51,19 @@ CheckpointInfo inspect(const std::filesystem::path& model) {
   info.memory_bytes = {
       {"weights", weights}, {"tokenizer", tokenizer}, {"total", weights + tokenizer}};
   return info;
+}
+
+std::map<std::string, std::string> prompt_list(const PromptTemplates& prompts) {
+  std::map<std::string, std::string> list;
+  const auto add = [&](const char* task, const std::string& text) {
+    if (!text.empty()) list[task] = text;
+  };
+  add("caption", prompts.caption);
+  add("vqa", prompts.vqa);
+  add("ocr", prompts.ocr);
+  add("detect", prompts.detect);
+  add("segment", prompts.segment);
+  return list;
 }
 
 ConvertReport convert(const ConvertOptions& options) {

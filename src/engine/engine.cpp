@@ -67,6 +67,8 @@ ModelInfo describe(const Model& model) {
   info.dtypes = checkpoint.table.parameters_by_dtype();
   info.memory_bytes["weights"] = checkpoint.store.file_bytes();
   info.config_json = checkpoint.config.json;
+  info.task_style = checkpoint.config.task_style;
+  info.prompts = prompt_list(checkpoint.config.prompts);
   info.preprocess = checkpoint.config.preprocess_name;
   info.dtype = main_dtype(info.dtypes);
   info.has_vision = model.vision.has_value();
@@ -111,7 +113,8 @@ Engine Engine::open(const std::filesystem::path& model, const EngineOptions& opt
   }
   const Isa isa = resolve_isa(options.isa);
   const KernelTable kernels = kernel_table(isa);
-  Checkpoint checkpoint = open_checkpoint(model, {options.mmap, options.tokenizer});
+  Checkpoint checkpoint =
+      open_checkpoint(model, {options.mmap, options.tokenizer, options.task_style});
   checkpoint = cast_checkpoint(std::move(checkpoint), options.dtype);
   const std::string dtype = main_dtype(checkpoint.table.parameters_by_dtype());
   ModelOptions build;
@@ -123,7 +126,14 @@ Engine Engine::open(const std::filesystem::path& model, const EngineOptions& opt
                                                          kernels,
                                                          std::make_unique<ThreadPool>(threads),
                                                          {}});
+  if (state->model.language && state->model.checkpoint.tokenizer) {
+    state->locations = location_ids(*state->model.checkpoint.tokenizer);
+  }
+  const std::filesystem::path masks =
+      options.mask_decoder.empty() ? MaskDecoder::find_beside(model) : options.mask_decoder;
+  if (!masks.empty()) state->mask_decoder = MaskDecoder::open(masks);
   state->info = describe(state->model);
+  state->info.has_mask_decoder = state->mask_decoder.has_value();
   state->info.isa = isa_name(isa);
   state->info.matmul = backend_name(options.matmul);
   state->info.compute = compute_name(build.policy.compute);
@@ -159,7 +169,8 @@ std::vector<Result> Engine::run(std::span<const Request> requests) const {
     std::vector<double> vision_ms;
     for (size_t i = first; i < first + count; ++i) {
       const Stopwatch vision;
-      const Tensor visual = encode_images(*state_, state_->context(), requests[i].images);
+      const Tensor visual =
+          encode_images(*state_, state_->context(), requests[i].images, requests[i].region);
       vision_ms.push_back(vision.ms());
       prefixes.push_back(build_prefix(*state_, visual.view(), checked[i].prompt_ids));
       images.push_back(requests[i].images.empty() ? nullptr : requests[i].images.data());
@@ -193,7 +204,7 @@ Session Engine::start(std::span<const Image> images) const {
 std::vector<Score> Engine::score(const Request& request, std::span<const std::string> texts,
                                  const ScoreOptions& options) const {
   const CheckedRequest checked = check_request(*state_, request, request.images.size());
-  const Tensor visual = encode_images(*state_, state_->context(), request.images);
+  const Tensor visual = encode_images(*state_, state_->context(), request.images, request.region);
   const Tensor prefix = build_prefix(*state_, visual.view(), checked.prompt_ids);
   return score_texts(*state_, prefix.view(), texts, options);
 }

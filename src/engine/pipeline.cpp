@@ -5,7 +5,7 @@
 
 #include "engine/state.hpp"
 #include "image/image.hpp"
-#include "tasks/parse.hpp"
+#include "tasks/region.hpp"
 
 namespace pali {
 namespace {
@@ -42,14 +42,10 @@ Result to_result(const EngineState& engine, const CheckedRequest& request, const
   result.tokens = best.tokens;
   result.logprob = best.logprob;
   result.finish = hypotheses.front().finish;
-  if (request.task == Task::detect && image != nullptr) {
-    const std::vector<size_t> ends = engine.tokenizer().decode_offsets(best.tokens);
+  if ((request.task == Task::detect || request.task == Task::segment) && image != nullptr) {
     const std::span<const float> logprobs(hypotheses.front().token_logprobs.data(),
                                           best.tokens.size());
-    Detections found = parse_detections(best.text, image->width(), image->height(), request.objects,
-                                        ends, logprobs);
-    result.boxes = std::move(found.boxes);
-    result.invalid_boxes = found.invalid;
+    find_boxes(engine, request, *image, logprobs, result);
   }
   return result;
 }
@@ -57,7 +53,7 @@ Result to_result(const EngineState& engine, const CheckedRequest& request, const
 }  // namespace
 
 Tensor encode_images(const EngineState& engine, const Context& context,
-                     std::span<const Image> images) {
+                     std::span<const Image> images, const std::optional<Region>& region) {
   if (images.empty()) return {};
   const VisionTower& vision = *engine.model.vision;
   Preprocessing how = engine.model.checkpoint.config.preprocessing;
@@ -73,7 +69,8 @@ Tensor encode_images(const EngineState& engine, const Context& context,
       };
       named.tracer = &prefixed;
     }
-    const Tensor pixels = preprocess(images[j], how);
+    Tensor pixels = preprocess(images[j], how);
+    if (region) frame_region(pixels, how, images[j].width(), images[j].height(), *region);
     const Tensor tokens = vision.run(named, pixels.view());
     const Tensor projected = engine.model.projector->run(named, tokens.view());
     copy_rows(projected.view(),

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <chrono>
+#include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -12,6 +14,8 @@
 #include "kernels/kernel_table.hpp"
 #include "model/assemble.hpp"
 #include "pali/engine.hpp"
+#include "tasks/locations.hpp"
+#include "tasks/mask_decoder.hpp"
 
 namespace pali {
 
@@ -20,6 +24,8 @@ struct EngineState {
   KernelTable kernels;
   std::unique_ptr<ThreadPool> pool;
   ModelInfo info;
+  LocationIds locations = {};  // none where the tokenizer has no such tokens
+  std::optional<MaskDecoder> mask_decoder = {};
 
   // A const Engine lends its pool: the pool serialises its own users.
   Context context() const { return Context{*pool, kernels, nullptr}; }
@@ -55,18 +61,31 @@ struct CheckedRequest {
   Task task = Task::run;
   std::string prompt;  // after the template
   std::vector<int32_t> prompt_ids;
-  std::string objects;  // Task::detect: what was asked for
+  std::string objects;  // Task::detect, Task::segment: what was asked for
   GenerationRun run;
 };
 // image_count: images of the request or of its session. Throws Error(invalid_argument,
 // unsupported).
 CheckedRequest check_request(const EngineState& engine, const Request& request, size_t image_count);
 
+// checkpoint.cpp: the templates that a model has, by task.
+std::map<std::string, std::string> prompt_list(const PromptTemplates& prompts);
+
+// locating.cpp: boxes and masks.
+LocationIds location_ids(const Tokenizer& tokenizer);
+// The part of check_request that detect, segment and GenerationOptions::constrain need. Throws
+// Error(invalid_argument, unsupported, not_found).
+void check_locating(const EngineState& engine, const Request& request, CheckedRequest& checked);
+// Boxes, masks and the count of invalid groups of result.tokens and result.text; logprobs of the
+// tokens.
+void find_boxes(const EngineState& engine, const CheckedRequest& request, const Image& image,
+                std::span<const float> logprobs, Result& result);
+
 // pipeline.cpp: the way of the data.
 // Images -> visual tokens in the language model's width [sum of N, D]. Several images: stage names
-// are prefixed "image{j}/" for the tracer.
+// are prefixed "image{j}/" for the tracer. A frame around `region` is drawn into each.
 Tensor encode_images(const EngineState& engine, const Context& context,
-                     std::span<const Image> images);
+                     std::span<const Image> images, const std::optional<Region>& region = {});
 // Visual tokens (may be empty), then the prompt's embeddings: [S, D].
 Tensor build_prefix(const EngineState& engine, ConstMat visual, std::span<const int32_t> ids);
 // One decoder run over requests whose prefixes are ready; beams only where there is one request.

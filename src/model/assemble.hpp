@@ -48,6 +48,8 @@ struct Checkpoint {
 struct CheckpointOptions {
   bool mmap = true;
   std::filesystem::path tokenizer;
+  std::string task_style =
+      {};  // configs/task_style.hpp; empty: as the checkpoint says, or its name
 };
 
 // A Hugging Face folder or a pali checkpoint. Throws Error.
@@ -73,8 +75,8 @@ struct TensorError {
   QuantisationError error;
 };
 
-// Writes a pali checkpoint (models/FORMAT.md) of one whose table is loaded; `dtype` empty keeps each
-// tensor's own. Returns what was quantised on the way.
+// Writes a pali checkpoint (models/FORMAT.md) of one whose table is loaded; `dtype` empty keeps
+// each tensor's own. Returns what was quantised on the way.
 std::vector<TensorError> write_checkpoint(const Checkpoint& checkpoint, std::optional<DType> dtype,
                                           const std::filesystem::path& path);
 

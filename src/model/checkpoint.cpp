@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/quote.hpp"
+#include "model/configs/task_style.hpp"
 
 namespace pali {
 namespace {
@@ -132,6 +133,7 @@ ConfigFiles metadata_files(const WeightStore& store) {
   files.preprocessor = parsed(metadata_key::kPreprocessor);
   files.generation = parsed(metadata_key::kGeneration);
   files.tokenizer = parsed(metadata_key::kTokenizer);
+  if (const std::string* style = value(metadata_key::kTaskStyle)) files.task_style = *style;
   return files;
 }
 
@@ -300,6 +302,8 @@ Checkpoint open_checkpoint(const fs::path& path, const CheckpointOptions& option
     files = metadata_files(store);
   }
   Family family = read_family(files);
+  apply_task_style(options.task_style.empty() ? files.task_style : options.task_style, path,
+                   family.config);
   if (format == "huggingface") store = WeightStore::open_folder(path, options.mmap);
   const int extra_ids = family.extra_ids;
   const bool given = family.extra_ids_given;

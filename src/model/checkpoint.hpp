@@ -23,6 +23,7 @@ inline constexpr const char* kConfig = "config";
 inline constexpr const char* kPreprocessor = "preprocessor_config";
 inline constexpr const char* kGeneration = "generation_config";
 inline constexpr const char* kTokenizer = "tokenizer_config";
+inline constexpr const char* kTaskStyle = "task_style";  // "mix", "ft-vqav2"
 inline constexpr const char* kSource = "source";
 inline constexpr const char* kInt4Shapes = "int4_shapes";  // {"NAME": [out, in], ...}
 }  // namespace metadata_key

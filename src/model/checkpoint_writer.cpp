@@ -49,6 +49,9 @@ std::vector<TensorError> write_checkpoint(const Checkpoint& checkpoint, std::opt
     metadata[metadata_key::kPreprocessor] =
         preprocessing_json(checkpoint.config.preprocessing).dump();
   }
+  if (!checkpoint.config.task_style.empty()) {
+    metadata[metadata_key::kTaskStyle] = checkpoint.config.task_style;
+  }
   metadata[metadata_key::kGeneration] = generation_json(checkpoint.config).dump();
   if (checkpoint.tokenizer) {
     metadata[metadata_key::kTokenizer] =

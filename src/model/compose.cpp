@@ -87,11 +87,9 @@ void add_resized_positions(WeightStore& store, Checkpoint& vision, int64_t resol
 }
 
 Json prompts_json(const PromptTemplates& prompts) {
-  return Json{{"caption", prompts.caption},
-              {"vqa", prompts.vqa},
-              {"ocr", prompts.ocr},
-              {"detect", prompts.detect},
-              {"default_lang", prompts.default_lang}};
+  return Json{{"caption", prompts.caption}, {"vqa", prompts.vqa},
+              {"ocr", prompts.ocr},         {"detect", prompts.detect},
+              {"segment", prompts.segment}, {"default_lang", prompts.default_lang}};
 }
 
 // The config.json that a folder of the composed model would have.

@@ -56,10 +56,12 @@ struct ProjectorConfig {
   bool bias = true;
 };
 
-// Prompt templates with {lang}, {question}, {objects}; from the checkpoint, else the family's own.
+// Prompt templates with {lang}, {question}, {choices}, {objects}; from the checkpoint, else the
+// family's own. Empty: the model does not know the task.
 struct PromptTemplates {
-  std::string caption, vqa, ocr, detect;
+  std::string caption, vqa, ocr, detect, segment;
   std::string default_lang = "EN";
+  bool caption_region = false;  // a caption may be of what a red frame in the image surrounds
 };
 
 struct ModelConfig {
@@ -71,6 +73,9 @@ struct ModelConfig {
   Preprocessing preprocessing;
   std::string preprocess_name = "hf";
   PromptTemplates prompts;
+  // Families whose checkpoints were trained for different tasks: which one this is ("pt",
+  // "ft-vqav2"; configs/task_style.hpp). Empty: the family has one set of prompts.
+  std::string task_style;
   // What generation_config.json says, kept so that a converted copy says it too. Requests do not
   // take it up: greedy unless asked otherwise, and a task's own limit of tokens, whatever the file.
   // Of that file only the special tokens are in force (EncoderDecoderConfig).

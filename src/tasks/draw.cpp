@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "tasks/mask.hpp"
 #include "tasks/text_raster.hpp"
 
 namespace pali {
@@ -121,6 +122,31 @@ Color readable_on(const Color& plate) {
   return luminance > 0.179 ? kBlack : kWhite;
 }
 
+constexpr double kTint = 0.45, kRim = 0.9;  // how much a mask covers: inside, and its last pixels
+
+// A pixel is of the rim where one of its four neighbours in the picture is outside.
+void tint(Canvas& canvas, const Mask& mask, const Color& color) {
+  const int width = canvas.width(), height = canvas.height();
+  if (mask.width != width || mask.height != height) return;  // of another picture
+  std::vector<uint8_t> inside(static_cast<size_t>(width) * static_cast<size_t>(height));
+  const auto at = [&](int x, int y) -> uint8_t& {
+    return inside[static_cast<size_t>(y) * static_cast<size_t>(width) + static_cast<size_t>(x)];
+  };
+  for_each_run(mask, [&](int x, int y, int count) {
+    for (int i = 0; i < count; ++i) at(x, y + i) = 1;
+  });
+  const auto outside = [&](int x, int y) {
+    return x >= 0 && y >= 0 && x < width && y < height && at(x, y) == 0;
+  };
+  for_each_run(mask, [&](int x, int first, int count) {
+    for (int y = first; y < first + count; ++y) {
+      const bool rim =
+          outside(x - 1, y) || outside(x + 1, y) || outside(x, y - 1) || outside(x, y + 1);
+      canvas.blend(x, y, color, rim ? kRim : kTint);
+    }
+  });
+}
+
 // NaN and infinities come to lie on the border.
 double within(double value, double limit) { return value >= 0 ? std::min(value, limit) : 0.0; }
 
@@ -166,6 +192,9 @@ void draw_boxes(ImageU8& image, std::span<const Box> boxes) {
   std::map<std::string, Color> color_of;
   for (const Box& box : boxes) {
     color_of.try_emplace(box.label, kColors[color_of.size() % std::size(kColors)]);
+  }
+  for (const Box& box : boxes) {
+    if (box.mask) tint(canvas, *box.mask, color_of[box.label]);
   }
   std::vector<Frame> frames;
   for (const Box& box : boxes) {

@@ -1,4 +1,4 @@
-// Boxes and labels drawn into a picture.
+// Boxes, masks and labels drawn into a picture.
 #pragma once
 
 #include <span>
@@ -8,8 +8,8 @@
 
 namespace pali {
 
-// Anti-aliased frames, labels on plates that stay readable on any background, colours that
-// colour-blind people can tell apart (Okabe and Ito); one colour a label.
+// Masks tinted, their rims strong; anti-aliased frames, labels on plates that stay readable on any
+// background, colours that colour-blind people can tell apart (Okabe and Ito); one colour a label.
 void draw_boxes(ImageU8& image, std::span<const Box> boxes);
 
 }  // namespace pali

@@ -3,6 +3,7 @@
 #include <array>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "pali/error.hpp"
 
@@ -28,10 +29,20 @@ std::string normalised_objects(std::string_view text) {
   return objects;
 }
 
+// Ref: PROMPT_SEP in big_vision's configs/proj/paligemma/transfers/aokvqa_mc.py.
+std::string joined_choices(const std::vector<std::string>& choices) {
+  std::string joined;
+  for (const std::string& choice : choices) {
+    const std::string_view one = trimmed(choice);
+    if (!one.empty()) joined.append(joined.empty() ? "" : " \t ").append(one);
+  }
+  return joined;
+}
+
 using Field = std::pair<std::string_view, std::string_view>;
 
 // One pass from left to right: braces in what is filled in stay what they are.
-std::string filled_in(std::string_view text, const std::array<Field, 3>& fields) {
+std::string filled_in(std::string_view text, const std::array<Field, 4>& fields) {
   std::string out;
   while (!text.empty()) {
     const size_t brace = text.find('{');
@@ -58,12 +69,12 @@ std::string filled_in(std::string_view text, const std::array<Field, 3>& fields)
 
 }  // namespace
 
-std::string render_prompt(const PromptTemplates& templates, Task task, const std::string& prompt,
-                          const std::string& lang) {
-  if (task == Task::run) return prompt;
+std::string render_prompt(const PromptTemplates& templates, const Request& request) {
+  const std::string& prompt = request.prompt;
+  if (request.task == Task::run) return prompt;
   std::string_view text, name, question;
   std::string objects;
-  switch (task) {
+  switch (request.task) {
     case Task::caption:
       text = templates.caption, name = "caption";
       break;
@@ -77,16 +88,31 @@ std::string render_prompt(const PromptTemplates& templates, Task task, const std
       break;
     default:
       text = templates.detect, name = "detect";
+      if (request.task == Task::segment) text = templates.segment, name = "segment";
       objects = normalised_objects(prompt);
-      if (objects.empty()) fail("no objects to find (detect); name some, as in \"cat ; dog\"");
+      if (objects.empty()) {
+        fail("no objects to find (" + std::string(name) + "); name some, as in \"cat ; dog\"");
+      }
   }
   if (text.empty()) {
     fail("the model has no prompt for the task " + std::string(name) +
          " (its prompts); give the whole prompt with: pali run -p PROMPT");
   }
-  const std::string_view language = lang.empty() ? templates.default_lang : std::string_view(lang);
+  const std::string choices = joined_choices(request.choices);
+  const bool wants_choices = text.find("{choices}") != text.npos;
+  if (wants_choices && choices.empty()) {
+    fail(
+        "this model picks one of several answers, and none are given (vqa); name them with: "
+        "--choices \"a ; b ; c\"");
+  }
+  if (!wants_choices && !choices.empty()) {
+    fail("this model's prompt of " + std::string(name) +
+         " has no place for choices (--choices); leave them out, or ask them in the question");
+  }
+  const std::string_view language =
+      request.lang.empty() ? templates.default_lang : std::string_view(request.lang);
   return filled_in(text, {Field{"{lang}", language}, Field{"{question}", question},
-                          Field{"{objects}", objects}});
+                          Field{"{objects}", objects}, Field{"{choices}", choices}});
 }
 
 int default_max_tokens(Task task) {

@@ -9,9 +9,9 @@
 namespace pali {
 
 // Task::run: the prompt as it is. Throws Error(invalid_argument) where a vqa question or the
-// objects to detect are empty, or the template is missing.
-std::string render_prompt(const PromptTemplates& templates, Task task, const std::string& prompt,
-                          const std::string& lang);
+// objects to detect or segment are empty, the template is missing, or choices are given to a
+// template without a place for them, or missing where it has one.
+std::string render_prompt(const PromptTemplates& templates, const Request& request);
 // 64 caption, 32 vqa, 256 otherwise.
 int default_max_tokens(Task task);
 

@@ -288,6 +288,18 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
   return ids;
 }
 
+std::optional<int32_t> Tokenizer::id_of(std::string_view piece) const {
+  if (!impl_->bpe) {
+    const int32_t id = impl_->processor.PieceToId(absl::string_view(piece.data(), piece.size()));
+    if (id < 0 || id >= impl_->facts.pieces || impl_->piece(id) != piece) return std::nullopt;
+    return id;
+  }
+  const auto& pieces = impl_->bpe_pieces;
+  const auto found = std::find(pieces.begin(), pieces.end(), piece);
+  if (piece.empty() || found == pieces.end()) return std::nullopt;
+  return static_cast<int32_t>(found - pieces.begin());
+}
+
 std::string Tokenizer::decode(std::span<const int32_t> ids) const {
   PieceText decoded;
   for (const int32_t id : ids) impl_->append(decoded, id);

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -48,6 +49,8 @@ class Tokenizer {
   // unknown strings ("</s>") and the added tokens of a tokenizer.json are found as whole strings,
   // as transformers does it; T5's swallow the spaces around them. Throws Error(internal).
   std::vector<int32_t> encode(std::string_view text) const;
+  // The id whose piece has exactly this text.
+  std::optional<int32_t> id_of(std::string_view piece) const;
   // Text of ids; special tokens (pad, eos, unknown, extra ids) and ids without a piece are left
   // out. Byte pieces that form no UTF-8 become U+FFFD.
   std::string decode(std::span<const int32_t> ids) const;

@@ -297,6 +297,27 @@ class Detect(Case):
         self.usage("detect", PHOTO, "cat", "--draw", target, "-o", target, says="the same file")
         self.assertEqual(self.files(), [])
 
+    def test_coco(self):
+        found = self.ok("detect", PHOTO, "cat", "--coco", "-n", "2").json()
+        self.assertEqual(list(found), ["images", "categories", "annotations"])
+        self.assertEqual(found["images"], [{"id": 1, "file_name": str(PHOTO), "width": 37, "height": 53}])
+        self.usage("detect", PHOTO, "cat", "--coco", "--json", says="together")
+
+    def test_what_this_model_cannot_do(self):
+        self.fails(1, "segment", PHOTO, "cat", says="no prompt for the task segment")
+        self.fails(1, "detect", PHOTO, "cat", "--constrain", says="<loc>")
+        self.usage("detect", PHOTO, "cat", "--constrain", "--temp", "1", says="--constrain")
+        self.fails(1, "vqa", PHOTO, "what?", "--choices", "a ; b", says="no place for choices")
+        self.fails(1, "caption", PHOTO, "--box", "1,2,3,4", says="widgetcap")
+        self.fails(1, "caption", PHOTO, "--task-style", "mix", says="one set of prompts")
+        self.fails(1, "caption", PHOTO, "--mask-decoder", self.folder / "no.npz", says="no.npz")
+        for box in ["1,2,3", "1,2,3,4,5", "1,2,3,x", "1;2;3;4"]:
+            self.usage("caption", PHOTO, "--box", box, says="not four numbers")
+        self.usage("segment", PHOTO, says="no objects")
+        target = self.folder / "x.png"
+        self.usage("segment", PHOTO, "cat", "--mask", target, "--draw", target, says="the same file")
+        self.usage("segment", PHOTO, "cat", "--mask", "-", says="not standard output")
+
     def test_draw_where_nothing_can_be_written(self):
         self.fails(1, "detect", PHOTO, "cat", "--draw", self.folder / "no" / "such.png", "-n", "2")
 

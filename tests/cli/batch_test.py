@@ -77,9 +77,20 @@ class Batch(Case):
         path = self.lines({"image": str(PHOTO), "task": "caption", "prompt": "x", "max_tokens": 1})
         self.assertIn("'prompt' is not used", self.ok("batch", path).err)
 
-    def test_tasks_of_later_versions(self):
-        path = self.lines({"image": str(PHOTO), "task": "segment"})
-        self.assertIn("not in this version", self.run_batch(1, path)[0]["error"]["message"])
+    def test_fields_of_locating_and_choosing(self):
+        photo = str(PHOTO)
+        path = self.lines({"image": photo, "task": "segment", "objects": "cat"},
+                          {"image": photo, "question": "what?", "choices": ["a", "b"]},
+                          {"image": photo, "question": "what?", "choices": "a"},
+                          {"image": photo, "box": [1, 2, 3]},
+                          {"image": photo, "box": [1, 2, 3, 4]},
+                          {"image": photo, "objects": "cat", "constrain": "yes"},
+                          {"image": photo, "objects": "cat", "constrain": True})
+        said = [line["error"]["message"] for line in self.run_batch(1, path)]
+        for message, part in zip(said, ["no prompt for the task segment", "no place for choices",
+                                        "not a list", "not four numbers", "widgetcap",
+                                        "not true or false", "<loc>"]):
+            self.assertIn(part, message)
 
     def test_a_name_with_nul_is_no_other_file(self):
         path = self.lines({"id": 1, "image": str(PHOTO) + "\0.jpg"})

@@ -163,7 +163,9 @@ class Inspect(Case):
     def test_fields(self):
         report = self.ok("inspect", "--json").json()
         self.assertEqual(list(report), ["format", "family", "parameters", "dtypes", "config",
-                                        "memory_bytes"])
+                                        "memory_bytes", "task_style", "prompts"])
+        self.assertIsNone(report["task_style"])
+        self.assertEqual(report["prompts"]["detect"], "detect: {objects}")
         self.assertEqual(report["format"], "huggingface")
         self.assertEqual(report["family"], "pali3")
         self.assertEqual(sum(report["dtypes"].values()), report["parameters"])

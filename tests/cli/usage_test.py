@@ -1,7 +1,7 @@
 """Help, versions, and command lines that cannot be understood."""
 from harness import Case, MODELS, PHOTO, pali
 
-VERBS = ["caption", "vqa", "ocr", "detect", "run", "score", "classify", "embed", "batch",
+VERBS = ["caption", "vqa", "ocr", "detect", "segment", "run", "score", "classify", "embed", "batch",
          "convert", "inspect", "bench", "doctor"]
 
 
@@ -37,7 +37,6 @@ class Usage(Case):
         self.usage("captoin", PHOTO, says="did you mean 'caption'")
         self.usage("detekt", PHOTO, says="did you mean 'detect'")
         self.usage("xyzzy", says="unknown verb 'xyzzy'")
-        self.usage("segment", PHOTO, "cat", says="not in this version")
 
     def test_wrong_options_and_what_was_meant(self):
         self.usage("caption", PHOTO, "--beam", "4", says="did you mean --beams")
@@ -56,6 +55,7 @@ class Usage(Case):
         for option in ["-m", "-o", "--tokenizer"]:
             self.usage("caption", PHOTO, option, "", says="variable of the shell")
         self.usage("detect", PHOTO, "cat", "--draw", "", says="--draw")
+        self.usage("segment", PHOTO, "cat", "--mask", "", says="--mask")
 
     def test_the_question_before_the_image(self):
         self.usage("vqa", "what is it?", PHOTO, says="the image stands before the question")

@@ -17,7 +17,7 @@ ALLOWED = {
     "text": {"base", "io"},
     "model": {"base", "kernels", "exec", "matmul", "ops", "io", "image", "text"},
     "generate": {"base", "exec", "model"},
-    "tasks": {"base", "image", "model"},
+    "tasks": {"base", "io", "image", "model"},
     "engine": {"base", "kernels", "exec", "matmul", "io", "image", "text", "model", "generate",
                "tasks"},
 }

@@ -2,6 +2,7 @@
 
 import common
 import make_images
+import make_masks
 import make_models
 import make_posemb
 import make_tokenizer_json
@@ -14,6 +15,7 @@ def main():
     make_tokenizer_json.main([])
     make_images.main()
     make_posemb.main()
+    make_masks.main([])
     make_models.main()
     total = sum(f.stat().st_size for f in common.DATA.rglob("*") if f.is_file())
     common.log(f"tests/data: {total / 1e6:.2f} MB")

@@ -1,6 +1,9 @@
 #include "answers.hpp"
 
+#include <algorithm>
 #include <cstdio>
+
+#include "tasks/mask.hpp"
 
 namespace pali::cli {
 namespace {
@@ -12,6 +15,10 @@ Json to_json(const Candidate& candidate) {
           {"score", rounded(candidate.score)}};
 }
 
+Json to_json(const Mask& mask) {
+  return {{"size", {mask.height, mask.width}}, {"counts", coco_counts(mask)}};
+}
+
 Json to_json(const Box& box) {
   Json corners = Json::array();
   for (const double corner : {box.x0, box.y0, box.x1, box.y1}) {
@@ -19,6 +26,7 @@ Json to_json(const Box& box) {
   }
   Json object = {{"label", box.label}, {"box", std::move(corners)}};
   object["score"] = box.score ? Json(rounded(*box.score)) : Json(nullptr);
+  if (box.mask) object["mask"] = to_json(*box.mask);
   return object;
 }
 
@@ -45,7 +53,8 @@ Json to_json(const std::vector<std::string>& image_paths, const Request& request
                  {"tokens", result.tokens},
                  {"logprob", rounded(result.logprob)},
                  {"finish_reason", to_string(result.finish)}};
-  if (request.task == Task::detect && !request.images.empty()) {
+  const bool locates = request.task == Task::detect || request.task == Task::segment;
+  if (locates && !request.images.empty()) {
     object["width"] = request.images.front().width();
     object["height"] = request.images.front().height();
     object["boxes"] = Json::array();
@@ -71,6 +80,40 @@ std::string box_lines(const Result& result) {
              " " + format("%.1f", box.x1) + " " + format("%.1f", box.y1) + "\n";
   }
   return lines;
+}
+
+Json to_coco(const std::string& image_path, const Image& image, const Result& result) {
+  std::vector<std::string> names;
+  Json categories = Json::array(), annotations = Json::array();
+  for (const Box& box : result.boxes) {
+    const auto known = std::find(names.begin(), names.end(), box.label);
+    const int64_t category = known - names.begin() + 1;
+    if (known == names.end()) {
+      names.push_back(box.label);
+      categories.push_back({{"id", category}, {"name", box.label}});
+    }
+    const double width = box.x1 - box.x0, height = box.y1 - box.y0;
+    double area = width * height;
+    if (box.mask) {
+      area = 0;
+      for_each_run(*box.mask, [&](int, int, int count) { area += count; });
+    }
+    Json annotation = {{"id", annotations.size() + 1},
+                       {"image_id", 1},
+                       {"category_id", category},
+                       {"bbox", Json::array({rounded(box.x0, 2), rounded(box.y0, 2),
+                                             rounded(width, 2), rounded(height, 2)})},
+                       {"area", rounded(area, 2)},
+                       {"iscrowd", 0}};
+    if (box.mask) annotation["segmentation"] = to_json(*box.mask);
+    if (box.score) annotation["score"] = rounded(*box.score);
+    annotations.push_back(std::move(annotation));
+  }
+  const Json picture = {
+      {"id", 1}, {"file_name", image_path}, {"width", image.width()}, {"height", image.height()}};
+  return {{"images", Json::array({picture})},
+          {"categories", std::move(categories)},
+          {"annotations", std::move(annotations)}};
 }
 
 void print_timing(const Result& result) {

@@ -124,9 +124,20 @@ void add_model_options(CLI::App& verb, ModelArguments& arguments) {
       ->check(not_empty())
       ->type_name("PATH")
       ->group(kModel);
-  verb.add_option("--tokenizer", arguments.tokenizer, "SentencePiece model to use")
+  verb.add_option("--tokenizer", arguments.tokenizer,
+                  "SentencePiece model or tokenizer.json to use")
       ->check(not_empty())
       ->type_name("FILE")
+      ->group(kModel);
+  verb.add_option("--mask-decoder", arguments.mask_decoder,
+                  "vae-oid.npz, which makes masks of <seg> tokens; else the one beside the model")
+      ->check(not_empty())
+      ->type_name("FILE")
+      ->group(kModel);
+  verb.add_option("--task-style", engine.task_style,
+                  "Whose prompts to use (pt, mix, ft-vqav2, ...); else by the model's name")
+      ->check(not_empty())
+      ->type_name("STYLE")
       ->group(kModel);
   verb.add_option("--resolution", engine.resolution,
                   "Side in pixels that images are resized to; position embeddings follow")
@@ -243,6 +254,7 @@ Engine open_engine(const ModelArguments& arguments, const OutputArguments& how) 
   EngineOptions options = arguments.engine;
   options.mmap = !arguments.no_mmap;
   options.tokenizer = arguments.tokenizer;
+  options.mask_decoder = arguments.mask_decoder;
   Progress progress(how, "loading");
   options.on_progress = [&progress](double fraction) { progress.update(fraction); };
   Engine engine = Engine::open(model_path(arguments), options);

@@ -14,7 +14,7 @@ namespace pali::cli {
 struct ModelArguments {
   std::string path;  // -m; empty: PALI_MODEL, else the built-in model
   EngineOptions engine;
-  std::string tokenizer;
+  std::string tokenizer, mask_decoder;
   bool no_mmap = false;
 };
 

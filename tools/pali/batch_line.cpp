@@ -38,11 +38,9 @@ Task parse_task(const std::string& name) {
   if (name == "ocr") return Task::ocr;
   if (name == "detect") return Task::detect;
   if (name == "run") return Task::run;
-  if (name == "segment") {
-    refuse(
-        "segment is not in this version (field \"task\"); give caption, vqa, ocr, detect or run");
-  }
-  refuse("unknown task '" + name + "' (field \"task\"); give caption, vqa, ocr, detect or run");
+  if (name == "segment") return Task::segment;
+  refuse("unknown task '" + name +
+         "' (field \"task\"); give caption, vqa, ocr, detect, segment or run");
 }
 
 // Options by their long names on the command line, with dashes or underscores.
@@ -68,6 +66,18 @@ bool read_option(const std::string& name, const Json& value, Request& request) {
       refuse("not a whole number from 0 up (field \"seed\"); give one");
     }
     options.seed = value.get<uint64_t>();
+  } else if (name == "constrain") {
+    if (!value.is_boolean()) refuse("not true or false (field \"constrain\"); give one");
+    options.constrain = value.get<bool>();
+  } else if (name == "choices") {
+    if (!value.is_array()) refuse("not a list (field \"choices\"); give one of strings");
+    for (const Json& choice : value) request.choices.push_back(string_field(choice, name));
+  } else if (name == "box") {
+    if (!value.is_array() || value.size() != 4) {
+      refuse("not four numbers (field \"box\"); give [x0, y0, x1, y1]");
+    }
+    request.region = Region{number_field(value[0], name), number_field(value[1], name),
+                            number_field(value[2], name), number_field(value[3], name)};
   } else if (name == "lang") {
     request.lang = string_field(value, name);
   } else {

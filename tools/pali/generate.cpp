@@ -1,5 +1,6 @@
-// caption, vqa, ocr, detect and run: images and words in, text out.
+// caption, vqa, ocr, detect, segment and run: images and words in, text out.
 #include <algorithm>
+#include <charconv>
 #include <filesystem>
 #include <memory>
 
@@ -9,6 +10,7 @@
 #include "images.hpp"
 #include "interrupt.hpp"
 #include "tasks/draw.hpp"
+#include "tasks/mask.hpp"
 #include "usage.hpp"
 #include "verbs.hpp"
 
@@ -18,7 +20,8 @@ namespace {
 struct Arguments {
   Task task = Task::run;
   std::vector<std::string> positional;
-  std::string prompt, draw;
+  std::string prompt, draw, mask, choices, box;
+  bool coco = false;
   ModelArguments model;
   ImageArguments images;
   GenerationArguments generation;
@@ -31,7 +34,35 @@ struct Job {
   Request request;
 };
 
-// vqa, detect: the image, unless --image has it, then exactly one string of words.
+bool locates(Task task) { return task == Task::detect || task == Task::segment; }
+
+Region parse_box(const std::string& text) {
+  double numbers[4] = {};
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  for (int i = 0; i < 4; ++i) {
+    const std::from_chars_result read = std::from_chars(at, end, numbers[i]);
+    const bool last = i == 3;
+    if (read.ec != std::errc() || (last ? read.ptr != end : read.ptr == end || *read.ptr != ',')) {
+      throw UsageError("--box: '" + text + "' is not four numbers X0,Y0,X1,Y1");
+    }
+    at = last ? end : read.ptr + 1;
+  }
+  return {numbers[0], numbers[1], numbers[2], numbers[3]};
+}
+
+// "a ; b" -> a, b.
+std::vector<std::string> parts(const std::string& text) {
+  std::vector<std::string> list;
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find(';', begin), text.size());
+    list.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return list;
+}
+
+// vqa, detect, segment: the image, unless --image has it, then exactly one string of words.
 void take_words(Arguments& arguments, const char* words) {
   std::vector<std::string>& given = arguments.positional;
   const bool named = !arguments.images.named.empty();
@@ -61,6 +92,8 @@ std::vector<Job> plan(const Arguments& arguments) {
   job.request.task = arguments.task;
   job.request.prompt = arguments.prompt;
   job.request.lang = arguments.generation.lang;
+  if (!arguments.choices.empty()) job.request.choices = parts(arguments.choices);
+  if (!arguments.box.empty()) job.request.region = parse_box(arguments.box);
   job.request.generation = arguments.generation.options;
   job.request.stop = stop_token();
   if (arguments.task != Task::caption && arguments.task != Task::ocr) {
@@ -82,12 +115,29 @@ void draw(const Arguments& arguments, const Image& image, const Result& result) 
   write_png(arguments.draw, canvas);
 }
 
+// White where any mask is inside, black elsewhere.
+void write_masks(const Arguments& arguments, const Image& image, const Result& result) {
+  const size_t pixels = static_cast<size_t>(image.width()) * static_cast<size_t>(image.height());
+  ImageU8 canvas{image.width(), image.height(), std::vector<uint8_t>(3 * pixels)};
+  for (const Box& box : result.boxes) {
+    if (!box.mask) continue;
+    for_each_run(*box.mask, [&](int x, int y, int count) {
+      for (int i = y; i < y + count; ++i) {
+        const size_t at =
+            static_cast<size_t>(i) * static_cast<size_t>(image.width()) + static_cast<size_t>(x);
+        std::fill_n(canvas.rgb.begin() + static_cast<std::ptrdiff_t>(3 * at), 3, uint8_t{255});
+      }
+    });
+  }
+  write_png(arguments.mask, canvas);
+}
+
 // Where several images are asked about, lines begin with the path.
 void answer(const Arguments& arguments, const Engine& engine, Job& job, bool several,
             Output& output) {
   job.request.images = load_images(job.paths, arguments.images.options);
   bool streamed = false;
-  const bool text = !arguments.output.json && arguments.task != Task::detect;
+  const bool text = !arguments.output.json && !locates(arguments.task);
   // With the first token, or with the answer: an error leaves no half line.
   const std::string prefix = several && text ? one_line(job.paths.front()) + "\t" : "";
   if (arguments.generation.stream && text) {
@@ -101,10 +151,13 @@ void answer(const Arguments& arguments, const Engine& engine, Job& job, bool sev
   }
   const Result result = engine.run(job.request);
   warn(arguments.output, result.warnings);
+  if (!arguments.mask.empty()) write_masks(arguments, job.request.images.front(), result);
   if (!arguments.draw.empty()) draw(arguments, job.request.images.front(), result);
-  if (arguments.output.json) {
+  if (arguments.coco) {
+    output.write(to_line(to_coco(job.paths.front(), job.request.images.front(), result)));
+  } else if (arguments.output.json) {
     output.write(to_line(to_json(job.paths, job.request, result, engine.info())));
-  } else if (arguments.task == Task::detect) {
+  } else if (locates(arguments.task)) {
     output.write(box_lines(result));
   } else {
     if (!streamed) output.write(prefix + (several ? one_line(result.text) : result.text));
@@ -115,9 +168,20 @@ void answer(const Arguments& arguments, const Engine& engine, Job& job, bool sev
   job.request.images.clear();
 }
 
+// A picture that is written besides the answer.
+void check_file(const std::string& option, const std::string& path, const Arguments& arguments,
+                const std::vector<Job>& jobs) {
+  if (path.empty()) return;
+  if (jobs.front().paths.empty()) throw UsageError(option + " without an image");
+  if (path == "-") throw UsageError(option + " writes a file, not standard output");
+  if (path == arguments.output.path) {
+    throw UsageError(option + " and --output name the same file");
+  }
+}
+
 void run(Arguments& arguments) {
   if (arguments.task == Task::vqa) take_words(arguments, "question");
-  if (arguments.task == Task::detect) take_words(arguments, "objects to find");
+  if (locates(arguments.task)) take_words(arguments, "objects to find");
   const GenerationOptions& options = arguments.generation.options;
   if (options.n_best > options.beams) throw UsageError("--n-best is larger than --beams");
   if (options.beams > 1 && options.temperature > 0) {
@@ -127,12 +191,14 @@ void run(Arguments& arguments) {
     throw UsageError("--stream and --json together: a JSON object comes whole");
   }
   std::vector<Job> jobs = plan(arguments);
-  if (!arguments.draw.empty() && jobs.front().paths.empty()) {
-    throw UsageError("--draw without an image");
+  if (arguments.coco && arguments.output.json) throw UsageError("--coco and --json together");
+  if (options.constrain && options.temperature > 0) {
+    throw UsageError("--constrain and --temp together: constrained answers are searched");
   }
-  if (arguments.draw == "-") throw UsageError("--draw writes a file, not standard output");
-  if (!arguments.draw.empty() && arguments.draw == arguments.output.path) {
-    throw UsageError("--draw and --output name the same file");
+  check_file("--draw", arguments.draw, arguments, jobs);
+  check_file("--mask", arguments.mask, arguments, jobs);
+  if (!arguments.mask.empty() && arguments.mask == arguments.draw) {
+    throw UsageError("--mask and --draw name the same file");
   }
   size_t from_stdin = 0;
   for (const Job& job : jobs) from_stdin += std::count(job.paths.begin(), job.paths.end(), "-");
@@ -157,10 +223,22 @@ CLI::App& add_verb(CLI::App& app, Task task, const char* name, const char* help,
 void add_shared(CLI::App& verb, Arguments& arguments) {
   add_generation_options(
       verb, arguments.generation,
-      arguments.task == Task::detect ? "Accepted; boxes come whole" : "Print tokens as they come");
+      locates(arguments.task) ? "Accepted; boxes come whole" : "Print tokens as they come");
   add_image_options(verb, arguments.images);
   add_model_options(verb, arguments.model);
   add_output_options(verb, arguments.output);
+}
+
+void add_locating_options(CLI::App& verb, Arguments& arguments) {
+  verb.add_option("IMAGE_OBJECTS", arguments.positional,
+                  "An image file, and what to find: \"cat ; dog\"")
+      ->type_name("");
+  verb.add_option("--draw", arguments.draw, "Draw what is found into a PNG file")
+      ->check(not_empty())
+      ->type_name("OUT.png");
+  verb.add_flag("--coco", arguments.coco, "The answer as one COCO data set (JSON)");
+  verb.add_flag("--constrain", arguments.generation.options.constrain,
+                "Choose only tokens that keep the boxes well-formed (<loc> models)");
 }
 
 void add_image_verb(CLI::App& app, Task task, const char* name, const char* help,
@@ -168,6 +246,11 @@ void add_image_verb(CLI::App& app, Task task, const char* name, const char* help
   const auto arguments = std::make_shared<Arguments>();
   CLI::App& verb = add_verb(app, task, name, help, arguments);
   verb.add_option("IMAGE...", arguments->positional, "Image files, '-' for stdin")->type_name("");
+  if (task == Task::caption) {
+    verb.add_option("--box", arguments->box, "The part of the image to describe (widgetcap models)")
+        ->check(not_empty())
+        ->type_name("X0,Y0,X1,Y1");
+  }
   add_shared(verb, *arguments);
   verb.footer(footer);
 }
@@ -184,6 +267,10 @@ void add_generate(CLI::App& app) {
     CLI::App& verb = add_verb(app, Task::vqa, "vqa", "Answer a question about an image", arguments);
     verb.add_option("IMAGE_QUESTION", arguments->positional, "An image file, and a question")
         ->type_name("");
+    verb.add_option("--choices", arguments->choices,
+                    "Answers to choose from, for models that do: \"a ; b ; c\"")
+        ->check(not_empty())
+        ->type_name("ANSWERS");
     add_shared(verb, *arguments);
     verb.footer("Example:\n  pali vqa photo.jpg \"How many cats are there?\"");
   }
@@ -192,16 +279,24 @@ void add_generate(CLI::App& app) {
   {
     const auto arguments = std::make_shared<Arguments>();
     CLI::App& verb = add_verb(app, Task::detect, "detect", "Find objects in an image", arguments);
-    verb.add_option("IMAGE_OBJECTS", arguments->positional,
-                    "An image file, and what to find: \"cat ; dog\"")
-        ->type_name("");
-    verb.add_option("--draw", arguments->draw, "Draw the boxes into a PNG file")
-        ->check(not_empty())
-        ->type_name("OUT.png");
+    add_locating_options(verb, *arguments);
     add_shared(verb, *arguments);
     verb.footer(
         "Example:\n  pali detect photo.jpg \"cat ; dog\" --draw found.png\n"
         "A line a box: label<TAB>x0 y0 x1 y1, in pixels.");
+  }
+  {
+    const auto arguments = std::make_shared<Arguments>();
+    CLI::App& verb =
+        add_verb(app, Task::segment, "segment", "Find objects and their outlines", arguments);
+    add_locating_options(verb, *arguments);
+    verb.add_option("--mask", arguments->mask, "Write the masks into one PNG file, white on black")
+        ->check(not_empty())
+        ->type_name("OUT.png");
+    add_shared(verb, *arguments);
+    verb.footer(
+        "Example:\n  pali segment photo.jpg cat -m paligemma-3b-mix-448 --mask cat.png\n"
+        "A line a box, as detect. Needs <seg> tokens (PaliGemma) and vae-oid.npz.");
   }
   {
     const auto arguments = std::make_shared<Arguments>();

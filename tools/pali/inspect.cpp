@@ -51,6 +51,12 @@ std::string summary(const CheckpointInfo& info) {
     text += "  " + name + std::string(name.size() < 10 ? 10 - name.size() : 1, ' ') +
             std::to_string(bytes) + "\n";
   }
+  if (!info.prompts.empty()) {
+    text += "tasks" + (info.task_style.empty() ? "" : " (" + info.task_style + ")") + "\n";
+  }
+  for (const auto& [task, prompt] : info.prompts) {
+    text += "  " + task + std::string(10 - task.size(), ' ') + one_line(prompt) + "\n";
+  }
   const Json config = Json::parse(info.config_json, nullptr, /*allow_exceptions=*/false);
   return text + "config\n" + config.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
@@ -72,6 +78,8 @@ void run(const Arguments& arguments) {
                    {"dtypes", info.dtypes}};
     object["config"] = Json::parse(info.config_json, nullptr, /*allow_exceptions=*/false);
     object["memory_bytes"] = info.memory_bytes;
+    object["task_style"] = info.task_style.empty() ? Json(nullptr) : Json(info.task_style);
+    object["prompts"] = info.prompts;
     output.write(to_line(object));
   } else {
     output.write(summary(info));

@@ -176,7 +176,6 @@ void check_verb(const CLI::App& app, const std::vector<std::string>& arguments) 
   std::vector<std::string> verbs;
   for (const CLI::App* verb : app.get_subcommands({})) verbs.push_back(verb->get_name());
   if (std::find(verbs.begin(), verbs.end(), word) != verbs.end()) return;
-  if (word == "segment") throw UsageError("'segment' is not in this version");
   const std::string meant = nearest(word, verbs);
   throw UsageError("unknown verb '" + word + "'" +
                    (meant.empty() ? "" : "; did you mean '" + meant + "'?"));

@@ -63,6 +63,7 @@ void read_pali3(const JsonFields& fields, Family& family) {
     prompts.vqa = own.string("vqa", prompts.vqa);
     prompts.ocr = own.string("ocr", prompts.ocr);
     prompts.detect = own.string("detect", prompts.detect);
+    prompts.segment = own.string("segment", prompts.segment);
     prompts.default_lang = own.string("default_lang", prompts.default_lang);
   }
 }

@@ -40,6 +40,40 @@ TEST(DrawBoxes, FrameLiesOnTheBoxAndLeavesTheRestAlone) {
   }
 }
 
+// Every pixel of a mask and of its surroundings: outside nothing, the rim strong, the rest tinted.
+TEST(DrawBoxes, MasksAreTintedToTheirLastPixel) {
+  constexpr int kSide = 60;
+  ImageU8 image = flat(kSide, kSide, 100);
+  Box mask_only = box("", 0, 0, 60, 60);  // its frame lies on the picture's border
+  Mask mask{kSide, kSide, {}};
+  // Columns 20 .. 29, rows 25 .. 39.
+  mask.counts = {20 * kSide + 25};
+  for (int x = 20; x < 30; ++x) {
+    mask.counts.push_back(15);
+    mask.counts.push_back(x < 29 ? kSide - 15 : kSide - 40 + 30 * kSide);
+  }
+  mask_only.mask = mask;
+  draw_boxes(image, std::vector<Box>{mask_only});
+  const Color orange = {230, 159, 0};
+  for (int y = 8; y < kSide - 8; ++y) {
+    for (int x = 8; x < kSide - 8; ++x) {
+      const bool inside = x >= 20 && x < 30 && y >= 25 && y < 40;
+      const bool rim = inside && (x == 20 || x == 29 || y == 25 || y == 39);
+      const double alpha = rim ? 0.9 : inside ? 0.45 : 0;
+      for (size_t c = 0; c < 3; ++c) {
+        EXPECT_EQ(at(image, x, y)[c], std::lround(100 + (orange[c] - 100) * alpha))
+            << x << "," << y;
+      }
+    }
+  }
+  ImageU8 other = flat(kSide, kSide, 100), plain = other;
+  mask_only.mask = Mask{7, 7, {0, 49}};  // of another picture
+  draw_boxes(other, std::vector<Box>{mask_only});
+  mask_only.mask.reset();
+  draw_boxes(plain, std::vector<Box>{mask_only});
+  EXPECT_EQ(other.rgb, plain.rgb);
+}
+
 TEST(DrawBoxes, OneColourALabelAndManyColours) {
   ImageU8 image = flat(1000, 1000, 128);
   std::vector<Box> boxes;

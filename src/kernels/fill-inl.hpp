@@ -16,6 +16,8 @@ void fill(KernelTable& table) {
   table.layer_norm = layer_norm<S>;
   table.rms_norm = rms_norm<S>;
   table.epilogue = epilogue<S>;
+  table.rope = rope<S>;
+  table.soft_cap = soft_cap<S>;
   table.dot = dot<S>;
   table.max = max<S>;
   table.sum_exp = sum_exp<S>;

@@ -104,6 +104,9 @@ struct KernelTable {
   // y = act(x + bias) * gate + residual; each of bias, gate, residual may be null.
   void (*epilogue)(const float* x, const float* bias, KernelActivation activation,
                    const float* gate, const float* residual, int64_t n, float* y);
+  // The halves a, b of one head turned in place: (a, b) -> (a cos - b sin, b cos + a sin).
+  void (*rope)(float* head, const float* cosines, const float* sines, int64_t half);
+  void (*soft_cap)(const float* x, float cap, int64_t n, float* y);  // y = cap tanh(x / cap)
   float (*dot)(const float* a, const float* b, int64_t n);
   float (*max)(const float* x, int64_t n);  // n >= 1; NaN where any value is NaN
   // sum of exp(x[i] - shift)

@@ -122,6 +122,18 @@ void epilogue(const float* x, const float* bias, KernelActivation activation, co
   }
 }
 
+void rope(float* head, const float* cosines, const float* sines, int64_t half) {
+  for (int64_t i = 0; i < half; ++i) {
+    const float a = head[i], b = head[half + i];
+    head[i] = a * cosines[i] - b * sines[i];
+    head[half + i] = b * cosines[i] + a * sines[i];
+  }
+}
+
+void soft_cap(const float* x, float cap, int64_t n, float* y) {
+  for (int64_t i = 0; i < n; ++i) y[i] = cap * tanhf(x[i] / cap);
+}
+
 float dot(const float* a, const float* b, int64_t n) {
   return sum_of(n, [=](int64_t i) { return a[i] * b[i]; });
 }
@@ -298,6 +310,8 @@ void fill_scalar(KernelTable& table) {
   table.layer_norm = scalar::layer_norm;
   table.rms_norm = scalar::rms_norm;
   table.epilogue = scalar::epilogue;
+  table.rope = scalar::rope;
+  table.soft_cap = scalar::soft_cap;
   table.dot = scalar::dot;
   table.max = scalar::max;
   table.sum_exp = scalar::sum_exp;

@@ -1,6 +1,8 @@
 // Layer normalisation and root-mean-square normalisation, row by row.
 #pragma once
 
+#include <span>
+
 #include "base/tensor.hpp"
 #include "exec/context.hpp"
 
@@ -14,5 +16,8 @@ void layer_norm(const Context& context, ConstMat x, const float* weight, const f
 // y = x / sqrt(mean(x^2) + eps) * weight. Ref: T5LayerNorm in transformers' modeling_t5.py (no
 // mean, no bias; the weight multiplies as it is, not as 1 + w). y may be x.
 void rms_norm(const Context& context, ConstMat x, const float* weight, float eps, Mat y);
+
+// The same over each group of weight.size() columns of x [M, H*Hd] on its own, in place.
+void rms_norm_heads(const Context& context, Mat x, std::span<const float> weight, float eps);
 
 }  // namespace pali

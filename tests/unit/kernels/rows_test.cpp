@@ -166,6 +166,48 @@ TEST_P(Rows, EpilogueAddsBiasThenGatesThenAddsTheResidual) {
   }
 }
 
+// Two products and their sum: a rounding each.
+TEST_P(Rows, RopeTurnsTheHalvesOfAHead) {
+  for (const int64_t half : lengths()) {
+    Poisoned head(1, 2 * half), cosines(1, half), sines(1, half);
+    head.fill(random), cosines.fill(random), sines.fill(random);
+    const Poisoned before = head;
+    table.rope(head.data(), cosines.data(), sines.data(), half);
+    for (int64_t i = 0; i < half; ++i) {
+      const double a = before.at(0, i), b = before.at(0, half + i);
+      const double c = cosines.at(0, i), s = sines.at(0, i);
+      ASSERT_NEAR(head.at(0, i), a * c - b * s, 2 * kEps * (std::abs(a * c) + std::abs(b * s)));
+      ASSERT_NEAR(head.at(0, half + i), b * c + a * s,
+                  2 * kEps * (std::abs(b * c) + std::abs(a * s)));
+    }
+    ASSERT_TRUE(head.untouched());
+  }
+}
+
+// 1 - 2 / (1 + e^2u): the quotient, at most 2, carries 3 kEps of e^2u at half weight and two
+// roundings, the difference and the product a rounding each, 2u two that count |u| / cosh^2 < 1/2.
+TEST_P(Rows, SoftCapMatchesF64) {
+  for (const float cap : {30.0f, 50.0f, 3.5f}) {
+    for (const int64_t n : lengths()) {
+      Poisoned x(1, n), y(1, n);
+      x.fill(random, 40.0f);
+      table.soft_cap(x.data(), cap, n, y.data());
+      for (int64_t i = 0; i < n; ++i) {
+        const double expected = cap * std::tanh(double{x.at(0, i)} / cap);
+        ASSERT_NEAR(y.at(0, i), expected, 10 * kEps * cap) << "n " << n << " i " << i;
+      }
+      ASSERT_TRUE(y.untouched());
+      table.soft_cap(x.data(), cap, n, x.data());
+      for (int64_t i = 0; i < n; ++i) ASSERT_EQ(x.at(0, i), y.at(0, i));
+    }
+  }
+  std::vector<float> ends = {1e30f, -1e30f, std::numeric_limits<float>::quiet_NaN()};
+  table.soft_cap(ends.data(), 30.0f, 3, ends.data());
+  EXPECT_EQ(ends[0], 30.0f);
+  EXPECT_EQ(ends[1], -30.0f);
+  EXPECT_TRUE(std::isnan(ends[2]));
+}
+
 TEST_P(Rows, DotMatchesF64) {
   for (const int64_t n : lengths()) {
     Poisoned a(1, n), b(1, n);

@@ -57,16 +57,16 @@ CheckedRequest check_request(const EngineState& engine, const Request& request,
   checked.task = request.task;
   checked.prompt = render_prompt(engine.model.checkpoint.config.prompts, request);
   check_region(engine, request, image_count);
-  checked.prompt_ids = engine.tokenizer().encode(checked.prompt);
+  checked.prompt_ids =
+      prompt_ids(engine.tokenizer(), engine.model.checkpoint.config, checked.prompt, image_count);
   if (checked.prompt_ids.size() >= kMaxPromptTokens) {
     throw Error(ErrorCode::invalid_argument,
                 "prompt of " + std::to_string(checked.prompt_ids.size()) + " tokens, at most " +
                     std::to_string(kMaxPromptTokens - 1) + " expected (prompt); shorten it");
   }
-  checked.prompt_ids.push_back(engine.model.language->end_token());
   const int64_t vocab = engine.model.language->vocab();
   if (std::any_of(checked.prompt_ids.begin(), checked.prompt_ids.end(),
-                  [&](int32_t id) { return id < 0 || id >= vocab; })) {
+                  [&](int32_t id) { return id != kImagePlace && (id < 0 || id >= vocab); })) {
     throw Error(ErrorCode::corrupt_file,
                 "the tokenizer knows more pieces than the embedding table's " +
                     std::to_string(vocab) + " rows (" + engine.info.path +

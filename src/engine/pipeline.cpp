@@ -81,9 +81,22 @@ Tensor encode_images(const EngineState& engine, const Context& context,
 
 Tensor build_prefix(const EngineState& engine, ConstMat visual, std::span<const int32_t> ids) {
   const LanguageModel& language = *engine.model.language;
-  Tensor prefix(visual.rows + static_cast<int64_t>(ids.size()), language.width());
-  copy_rows(visual, prefix.view());
-  language.embed(ids, prefix.view().rows_from(visual.rows, static_cast<int64_t>(ids.size())));
+  const auto images = std::count(ids.begin(), ids.end(), kImagePlace);
+  const int64_t tokens = images == 0 ? 0 : visual.rows / images;  // of each
+  PALI_ASSERT(tokens * images == visual.rows);
+  Tensor prefix(visual.rows + static_cast<int64_t>(ids.size()) - images, language.width());
+  int64_t row = 0, seen = 0;
+  for (auto from = ids.begin(); from != ids.end();) {
+    if (*from == kImagePlace) {
+      copy_rows(visual.rows_from(seen, tokens), prefix.view().rows_from(row, tokens));
+      seen += tokens, row += tokens, ++from;
+      continue;
+    }
+    const auto to = std::find(from, ids.end(), kImagePlace);
+    language.embed({from, to}, prefix.view().rows_from(row, to - from));
+    row += to - from;
+    from = to;
+  }
   return prefix;
 }
 

@@ -55,13 +55,16 @@ class Stopwatch {
 // a mistake, not a question.
 inline constexpr size_t kMaxPromptTokens = 16384;
 
+// Stands in prompt ids for all tokens of the next image.
+inline constexpr int32_t kImagePlace = -1;
+
 // check.cpp: the second door. A checked request has its task's defaults filled in, and its prompt
 // rendered and tokenized (end token included).
 struct CheckedRequest {
   Task task = Task::run;
-  std::string prompt;  // after the template
-  std::vector<int32_t> prompt_ids;
-  std::string objects;  // Task::detect, Task::segment: what was asked for
+  std::string prompt;               // after the template
+  std::vector<int32_t> prompt_ids;  // kImagePlace where an image's tokens go
+  std::string objects;              // Task::detect, Task::segment: what was asked for
   GenerationRun run;
 };
 // image_count: images of the request or of its session. Throws Error(invalid_argument,
@@ -81,12 +84,18 @@ void check_locating(const EngineState& engine, const Request& request, CheckedRe
 void find_boxes(const EngineState& engine, const CheckedRequest& request, const Image& image,
                 std::span<const float> logprobs, Result& result);
 
+// prompt_ids.cpp: the prompt in the family's form. Throws Error(invalid_argument) where it has
+// another number of image markers than there are images.
+std::vector<int32_t> prompt_ids(const Tokenizer& tokenizer, const ModelConfig& config,
+                                const std::string& prompt, size_t image_count);
+
 // pipeline.cpp: the way of the data.
 // Images -> visual tokens in the language model's width [sum of N, D]. Several images: stage names
 // are prefixed "image{j}/" for the tracer. A frame around `region` is drawn into each.
 Tensor encode_images(const EngineState& engine, const Context& context,
                      std::span<const Image> images, const std::optional<Region>& region = {});
-// Visual tokens (may be empty), then the prompt's embeddings: [S, D].
+// The prompt's embeddings, and in the place of each kImagePlace the next image's visual tokens:
+// [S, D].
 Tensor build_prefix(const EngineState& engine, ConstMat visual, std::span<const int32_t> ids);
 // One decoder run over requests whose prefixes are ready; beams only where there is one request.
 std::vector<Result> generate_results(const EngineState& engine,

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "model/encoder_decoder.hpp"
+#include "model/prefix_lm.hpp"
 
 namespace pali {
 
@@ -33,7 +34,8 @@ Model build_model(Checkpoint checkpoint, const ModelOptions& options) {
   if (config.projector) model.projector.emplace(*config.projector, table, options.policy);
   progress(0.5);
   if (config.language) {
-    model.language = make_encoder_decoder(*config.language, table, options.policy);
+    const auto make = config.language->encoder_layers > 0 ? make_encoder_decoder : make_prefix_lm;
+    model.language = make(*config.language, table, options.policy);
   }
   progress(1.0);
   return model;

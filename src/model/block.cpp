@@ -1,6 +1,7 @@
 // The block's arithmetic, one line a step. References are to transformers' modeling files.
 #include "model/block.hpp"
 
+#include "exec/grain.hpp"
 #include "ops/norm.hpp"
 
 namespace pali {
@@ -30,9 +31,10 @@ Product Linear::product(Mat y, Epilogue epilogue) const {
   return {weight_.get(), y, epilogue};
 }
 
-Norm::Norm(const TensorTable& table, const std::string& name, NormKind kind, float eps)
-    : kind_(kind), eps_(eps), weight_(table.values(name + ".weight")) {
-  if (kind == NormKind::layer) bias_ = table.values(name + ".bias");
+Norm::Norm(const BlockSpec& spec, const TensorTable& table, const std::string& name)
+    : kind_(spec.norm), eps_(spec.eps), weight_(table.values(name + ".weight")) {
+  for (float& weight : weight_) weight += spec.norm_offset;
+  if (kind_ == NormKind::layer) bias_ = table.values(name + ".bias");
 }
 
 void Norm::run(const Context& context, ConstMat x, Mat y) const {
@@ -43,12 +45,21 @@ void Norm::run(const Context& context, ConstMat x, Mat y) const {
   }
 }
 
-AttentionLayer::AttentionLayer(const TensorTable& table, const std::string& name,
-                               const MatmulPolicy& policy)
+void Norm::run_heads(const Context& context, Mat x) const {
+  PALI_ASSERT(kind_ == NormKind::rms);
+  rms_norm_heads(context, x, weight_, eps_);
+}
+
+AttentionLayer::AttentionLayer(const BlockSpec& spec, const TensorTable& table,
+                               const std::string& name, const MatmulPolicy& policy)
     : q(table, name + ".q", policy),
       k(table, name + ".k", policy),
       v(table, name + ".v", policy),
-      o(table, name + ".o", policy) {}
+      o(table, name + ".o", policy) {
+  if (!spec.head_norms) return;
+  q_norm = std::make_unique<Norm>(spec, table, name + ".q_norm");
+  k_norm = std::make_unique<Norm>(spec, table, name + ".k_norm");
+}
 
 void AttentionLayer::project(const Context& context, ConstMat x, Mat queries, Mat keys,
                              Mat values) const {
@@ -92,59 +103,102 @@ BlockScratch::BlockScratch(const BlockSpec& spec, int64_t rows)
 Block::Block(const BlockSpec& spec, const TensorTable& table, const std::string& name,
              const MatmulPolicy& policy)
     : shape_(spec.attention()),
-      norm1_(table, name + ".norm1", spec.norm, spec.eps),
-      attention_(table, name + ".attn", policy),
-      norm2_(table, name + ".norm2", spec.norm, spec.eps),
+      norm1_(spec, table, name + ".norm1"),
+      attention_(spec, table, name + ".attn", policy),
+      norm2_(spec, table, name + ".norm2"),
       mlp_(spec, table, name + ".mlp", policy) {
   if (spec.cross == CrossAttention::separate) {
-    norm_cross_ = std::make_unique<Norm>(table, name + ".norm_cross", spec.norm, spec.eps);
-    cross_ = std::make_unique<AttentionLayer>(table, name + ".cross", policy);
+    norm_cross_ = std::make_unique<Norm>(spec, table, name + ".norm_cross");
+    cross_ = std::make_unique<AttentionLayer>(spec, table, name + ".cross", policy);
+  }
+  if (spec.norms_after) {
+    norm1_after_ = std::make_unique<Norm>(spec, table, name + ".norm1_after");
+    norm2_after_ = std::make_unique<Norm>(spec, table, name + ".norm2_after");
   }
 }
 
-void Block::encode(const Context& context, Mat x, const DistanceBias* bias, Mat k, Mat v,
-                   BlockScratch& scratch) const {
-  const Mat normed = scratch.normed.top(x.rows);      // [S, D]
-  const Mat q = scratch.q.top(x.rows);                // [S, H*Hd]
-  const Mat attended = scratch.attended.top(x.rows);  // [S, H*Hd]
-  Epilogue add;
-  add.residual = x;
+void Block::encode(const Context& context, Mat x, const Positions& positions, Mat k, Mat v,
+                   BlockScratch& scratch, int64_t first) const {
+  PALI_ASSERT(first >= 0 && first < x.rows);
+  PALI_ASSERT(first == 0 || (positions.bias == nullptr && positions.ranges.empty()));
+  const Mat asking = x.rows_from(first, x.rows - first);   // [M, D]
+  const Mat normed = scratch.normed.top(x.rows);           // [S, D]
+  const Mat q = scratch.q.top(asking.rows);                // [M, H*Hd]
+  const Mat attended = scratch.attended.top(asking.rows);  // [M, H*Hd]
+  Positions theirs = positions;
+  if (positions.rotation != nullptr) {
+    theirs.rows = positions.rows.subspan(static_cast<size_t>(first));
+  }
 
   // h = layer_norm1(x)
   norm1_.run(context, x, normed);
   // q, k, v = q_proj(h), k_proj(h), v_proj(h)
-  attention_.project(context, normed, q, k, v);
+  if (first == 0) {
+    attention_.project(context, normed, q, k, v);
+  } else {
+    attention_.q.run(context, normed.rows_from(first, asking.rows), q);
+    attention_.k.run(context, normed, k);
+    attention_.v.run(context, normed, v);
+  }
+  place(context, attention_.q_norm.get(), theirs, q);
+  place(context, attention_.k_norm.get(), positions, k);
   // a = softmax(scale * q k^T + position_bias) v
-  attention(context, shape_, q, k, v, {.bias = bias}, attended);
+  attention(context, shape_, q, k, v, {positions.bias, positions.ranges}, attended);
   // x = x + out_proj(a)
-  attention_.o.run(context, attended, x, add);
+  add_attended(context, attended, asking, scratch);
 
-  feed_forward(context, x, scratch);
+  feed_forward(context, asking, scratch);
+}
+
+void Block::place(const Context& context, const Norm* norm, const Positions& positions,
+                  Mat heads) const {
+  // T5Gemma2SelfAttention: q_norm(q), then apply_rotary_pos_emb
+  if (norm != nullptr) norm->run_heads(context, heads);
+  if (positions.rotation != nullptr) rope(context, *positions.rotation, positions.rows, heads);
+}
+
+void Block::add_attended(const Context& context, ConstMat attended, Mat x,
+                         BlockScratch& scratch) const {
+  if (!norm1_after_) {
+    Epilogue add;
+    add.residual = x;
+    return attention_.o.run(context, attended, x, add);
+  }
+  // Gemma2DecoderLayer: x = x + post_attention_layernorm(o_proj(a))
+  const Mat branch = scratch.normed.top(x.rows);
+  attention_.o.run(context, attended, branch);
+  norm1_after_->run(context, branch, branch);
+  add_rows(context, branch, x);
 }
 
 void Block::cross_keys(const Context& context, ConstMat memory, Mat k, Mat v) const {
-  // T5LayerCrossAttention: keys and values of the encoder's output, as it is
-  cross_->k.run(context, memory, k);
-  cross_->v.run(context, memory, v);
+  // T5LayerCrossAttention: keys and values of the encoder's output, as it is.
+  // T5Gemma2MergedAttention: by the self-attention's projections and norm, not rotated.
+  const AttentionLayer& layer = cross_ ? *cross_ : attention_;
+  layer.k.run(context, memory, k);
+  place(context, layer.k_norm.get(), {}, k);
+  layer.v.run(context, memory, v);
 }
 
 void Block::step(const Context& context, Mat x, Mat new_k, Mat new_v,
-                 std::span<const StepSequence> self, const DistanceBias* bias,
+                 std::span<const StepSequence> self, const Positions& positions,
                  std::span<const StepSequence> cross, BlockScratch& scratch) const {
   const Mat normed = scratch.normed.top(x.rows);      // [B, D]
   const Mat q = scratch.q.top(x.rows);                // [B, H*Hd]
   const Mat attended = scratch.attended.top(x.rows);  // [B, H*Hd]
-  Epilogue add;
-  add.residual = x;
 
   // T5LayerSelfAttention: x = x + o(attend(q(h), k(h_0..t), v(h_0..t))), h = layer_norm(x)
   norm1_.run(context, x, normed);
   attention_.project(context, normed, q, new_k, new_v);
-  attention_step(context, shape_, q, self, bias, attended);
-  attention_.o.run(context, attended, x, add);
+  place(context, attention_.q_norm.get(), positions, q);
+  place(context, attention_.k_norm.get(), positions, new_k);
+  attention_step(context, shape_, q, self, positions.bias, attended);
+  add_attended(context, attended, x, scratch);
 
   // T5LayerCrossAttention: x = x + o(attend(q(h), K, V)), h = layer_norm(x); no position bias
   if (cross_) {
+    Epilogue add;
+    add.residual = x;
     norm_cross_->run(context, x, normed);
     cross_->q.run(context, normed, q);
     attention_step(context, shape_, q, cross, nullptr, attended);
@@ -156,17 +210,24 @@ void Block::step(const Context& context, Mat x, Mat new_k, Mat new_v,
 
 void Block::feed_forward(const Context& context, Mat x, BlockScratch& scratch) const {
   const Mat normed = scratch.normed.top(x.rows);  // [M, D]
+  const Mat hidden = scratch.hidden.top(x.rows), gated = scratch.gated.top(x.rows);
   // h = layer_norm2(x); x = x + mlp(h)
   norm2_.run(context, x, normed);
-  mlp_.run(context, normed, scratch.hidden.top(x.rows), scratch.gated.top(x.rows), x, x);
+  if (!norm2_after_) return mlp_.run(context, normed, hidden, gated, x, x);
+  // Gemma2DecoderLayer: x = x + post_feedforward_layernorm(mlp(h))
+  mlp_.run(context, normed, hidden, gated, ConstMat(), normed);
+  norm2_after_->run(context, normed, normed);
+  add_rows(context, normed, x);
 }
 
 void add_rows(const Context& context, ConstMat b, Mat a) {
   PALI_ASSERT(a.rows == b.rows && a.cols == b.cols);
-  for (int64_t i = 0; i < a.rows; ++i) {
-    context.kernels.epilogue(a.row(i), nullptr, KernelActivation::none, nullptr, b.row(i), a.cols,
-                             a.row(i));
-  }
+  context.pool.parallel_for(a.rows, rows_per_grain(a.cols), [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      context.kernels.epilogue(a.row(i), nullptr, KernelActivation::none, nullptr, b.row(i), a.cols,
+                               a.row(i));
+    }
+  });
 }
 
 }  // namespace pali

@@ -1,42 +1,13 @@
 #include "model/decoder_stack.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 namespace pali {
 
-SelfCache::SelfCache(int64_t layers, int64_t kv_width, int64_t capacity, int64_t steps)
-    : capacity_(capacity),
-      steps_(steps),
-      rows_(static_cast<size_t>(capacity * steps)),
-      rows_swapped_(rows_.size()) {
-  for (int64_t i = 0; i < layers; ++i) {
-    keys_.emplace_back(capacity * steps, kv_width);
-    values_.emplace_back(capacity * steps, kv_width);
-  }
-}
-
-void SelfCache::advance(int64_t batch) {
-  PALI_ASSERT(position_ < steps_ && batch <= capacity_);
-  for (int64_t b = 0; b < batch; ++b) {
-    rows_[static_cast<size_t>(b * steps_ + position_)] =
-        static_cast<int32_t>(position_ * capacity_ + b);
-  }
-  ++position_;
-}
-
-void SelfCache::reorder(std::span<const int32_t> source) {
-  for (size_t i = 0; i < source.size(); ++i) {
-    std::copy_n(rows_.data() + source[i] * steps_, position_,
-                rows_swapped_.data() + static_cast<int64_t>(i) * steps_);
-  }
-  rows_.swap(rows_swapped_);
-}
-
 DecoderStack::DecoderStack(const StackSpec& spec, const TensorTable& table, const std::string& name,
                            const MatmulPolicy& policy)
-    : spec_(spec),
-      biases_(spec, table, name),
-      norm_(table, name + ".norm", spec.block.norm, spec.block.eps) {
+    : spec_(spec), biases_(spec, table, name), norm_(spec.block, table, name + ".norm") {
   for (int64_t i = 0; i < spec.layers; ++i) {
     blocks_.emplace_back(spec.block, table, name + ".blocks." + std::to_string(i), policy);
   }
@@ -52,8 +23,35 @@ CrossCache DecoderStack::cross_cache(const Context& context, ConstMat memory) co
   return cache;
 }
 
-std::vector<DistanceBias> DecoderStack::step_biases(int64_t steps) const {
-  return biases_.spread(/*bidirectional=*/false, steps - 1, 0);
+void DecoderStack::merge_memory(const Context& context, ConstMat memory, SelfCache& cache,
+                                int64_t first) const {
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    blocks_[i].cross_keys(context, memory, cache.prefix_keys(i, first, memory.rows),
+                          cache.prefix_values(i, first, memory.rows));
+  }
+}
+
+StackRun DecoderStack::start(int64_t steps, int64_t first, int64_t positions) const {
+  return {biases_.spread(/*bidirectional=*/false, steps - 1, 0),
+          Rotations(spec_, first, positions)};
+}
+
+void DecoderStack::prefill(const Context& context, Mat x, const StackRun& run, SelfCache& cache,
+                           int64_t first, Mat out) const {
+  BlockScratch scratch(spec_.block, x.rows);
+  std::vector<int32_t> rows(static_cast<size_t>(x.rows));
+  std::iota(rows.begin(), rows.end(), 0);
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    // Nobody asks what the prefix's other positions come to: the last block's keys are enough.
+    const int64_t asking = i + 1 == blocks_.size() ? x.rows - 1 : 0;
+    blocks_[i].encode(context, x, {nullptr, {}, run.rotations.of_layer(i), rows},
+                      cache.prefix_keys(i, first, x.rows), cache.prefix_values(i, first, x.rows),
+                      scratch, asking);
+    if (context.tracing()) {
+      context.trace("prefix.block." + std::to_string(i), x.rows_from(asking, x.rows - asking));
+    }
+  }
+  norm_.run(context, x.rows_from(x.rows - 1, 1), out);
 }
 
 DecoderStack::StepScratch::StepScratch(const StackSpec& spec, int64_t capacity)
@@ -61,20 +59,25 @@ DecoderStack::StepScratch::StepScratch(const StackSpec& spec, int64_t capacity)
       self(static_cast<size_t>(capacity)),
       cross(static_cast<size_t>(capacity)) {}
 
-void DecoderStack::step(const Context& context, Mat x, SelfCache& cache,
-                        std::span<const DistanceBias* const> bias_of_layer,
-                        std::span<const CrossCache> memories, std::span<const int32_t> memory_of,
-                        StepScratch& scratch) const {
+void DecoderStack::step(const Context& context, Mat x, const StackRun& run,
+                        const StepPlaces& places, SelfCache& cache, StepScratch& scratch) const {
   const auto batch = static_cast<size_t>(x.rows);
+  const bool separate = spec_.block.cross == CrossAttention::separate;
   cache.advance(x.rows);
   for (size_t i = 0; i < blocks_.size(); ++i) {
+    const bool windowed = spec_.mode(i).window > 0;
     for (size_t b = 0; b < batch; ++b) {
-      scratch.self[b] = {cache.keys(i), cache.values(i), cache.rows(static_cast<int64_t>(b))};
-      const CrossCache& memory = memories[static_cast<size_t>(memory_of[b])];
+      const auto sequence = static_cast<int64_t>(b);
+      scratch.self[b] = {cache.keys(i), cache.values(i),
+                         windowed ? cache.rows_in_window(sequence) : cache.rows(sequence)};
+      if (!separate) continue;
+      const CrossCache& memory = places.memories[static_cast<size_t>(places.memory_of[b])];
       scratch.cross[b] = {memory.keys[i].view(), memory.values[i].view(), {}};
     }
+    const Positions positions{
+        BiasTables::of_layer(run.biases, i), {}, run.rotations.of_layer(i), places.rows};
     blocks_[i].step(context, x, cache.new_keys(i, x.rows), cache.new_values(i, x.rows),
-                    {scratch.self.data(), batch}, bias_of_layer[i], {scratch.cross.data(), batch},
+                    {scratch.self.data(), batch}, positions, {scratch.cross.data(), batch},
                     scratch.block);
   }
   norm_.run(context, x, x);

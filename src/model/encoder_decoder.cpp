@@ -1,61 +1,39 @@
-// T5, mT5, umT5, UL2 and the language half of PaLI-3.
-// Ref: T5ForConditionalGeneration, MT5..., UMT5... in transformers.
+// T5, mT5, umT5, UL2, the language half of PaLI-3, T5Gemma 2.
+// Ref: T5ForConditionalGeneration, MT5..., UMT5..., T5Gemma2... in transformers.
 #include "model/encoder_decoder.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <new>
 #include <numeric>
 #include <utility>
 #include <vector>
 
 #include "model/decoder_stack.hpp"
-#include "ops/embedding.hpp"
+#include "model/language_stack.hpp"
+#include "model/token_table.hpp"
 
 namespace pali {
 namespace {
 
-StackSpec stack_spec(const EncoderDecoderConfig& config, int64_t layers, CrossAttention cross) {
-  StackSpec spec;
-  spec.block.width = config.width;
-  spec.block.heads = spec.block.kv_heads = config.heads;
-  spec.block.head_dim = config.inner_head;
-  // T5Attention.scaling = 1.0: the 1/sqrt(d_kv) is folded into the initialisation of q.
-  spec.block.attention_scale = 1.0f;
-  spec.block.norm = NormKind::rms;
-  spec.block.eps = config.eps;
-  spec.block.mlp_width = config.mlp;
-  spec.block.mlp = config.gated ? MlpKind::gated : MlpKind::plain;
-  spec.block.activation = config.activation;
-  spec.block.cross = cross;
-  spec.layers = layers;
-  spec.bias = config.bias_per_layer ? PositionBias::per_layer : PositionBias::shared;
-  spec.max_distance = config.max_distance;
-  return spec;
-}
-
 // One run of the decoder stack: R requests' memories, up to max_sequences sequences over them.
 class EncoderDecoderRun final : public Decoder {
  public:
-  EncoderDecoderRun(const DecoderStack& stack, const WeightRef& embedding, LmHead head,
-                    std::vector<CrossCache> memories, const DecoderLimits& limits)
+  EncoderDecoderRun(const DecoderStack& stack, const TokenTable& tokens, LmHead head,
+                    SelfCache cache, StackRun run, std::vector<CrossCache> memories,
+                    int64_t requests)
       : stack_(stack),
-        embedding_(embedding),
+        tokens_(tokens),
         head_(std::move(head)),
         memories_(std::move(memories)),
-        cache_(stack.spec().layers, stack.spec().block.kv_width(), limits.max_sequences,
-               limits.max_steps),
-        biases_(stack.step_biases(limits.max_steps)),
-        scratch_(stack.spec(), limits.max_sequences),
-        hidden_(limits.max_sequences, stack.spec().block.width),
-        batch_(static_cast<int64_t>(memories_.size())),
-        memory_of_(static_cast<size_t>(limits.max_sequences)),
-        memory_swapped_(memory_of_.size()) {
+        cache_(std::move(cache)),
+        run_(std::move(run)),
+        scratch_(stack.spec(), cache_.capacity()),
+        hidden_(cache_.capacity(), stack.spec().block.width),
+        batch_(requests),
+        place_(static_cast<size_t>(cache_.capacity())),
+        memory_of_(place_.size()),
+        memory_swapped_(place_.size()) {
     std::iota(memory_of_.begin(), memory_of_.begin() + batch_, 0);
-    for (int64_t i = 0; i < stack.spec().layers; ++i) {
-      bias_of_layer_.push_back(BiasTables::of_layer(biases_, static_cast<size_t>(i)));
-    }
   }
 
   int64_t batch() const override { return batch_; }
@@ -64,10 +42,11 @@ class EncoderDecoderRun final : public Decoder {
   ConstMat step(const Context& context, std::span<const int32_t> ids) override {
     PALI_ASSERT(static_cast<int64_t>(ids.size()) == batch_);
     const Mat x = hidden_.top(batch_);  // [B, D]
-    // hidden_states = shared(ids): T5 does not scale its embeddings
-    embed_tokens(embedding_, ids, x);
-    stack_.step(context, x, cache_, bias_of_layer_, memories_,
-                {memory_of_.data(), static_cast<size_t>(batch_)}, scratch_);
+    tokens_.embed(ids, x);
+    const auto batch = static_cast<size_t>(batch_);
+    std::fill_n(place_.begin(), batch, static_cast<int32_t>(cache_.position()));
+    stack_.step(context, x, run_, {{place_.data(), batch}, memories_, {memory_of_.data(), batch}},
+                cache_, scratch_);
     return x;
   }
 
@@ -84,77 +63,85 @@ class EncoderDecoderRun final : public Decoder {
 
  private:
   const DecoderStack& stack_;
-  const WeightRef& embedding_;
+  const TokenTable& tokens_;
   LmHead head_;
-  std::vector<CrossCache> memories_;  // a request
+  std::vector<CrossCache> memories_;  // a request; none where the cache holds them
   SelfCache cache_;
-  std::vector<DistanceBias> biases_;
-  std::vector<const DistanceBias*> bias_of_layer_;
+  StackRun run_;
   DecoderStack::StepScratch scratch_;
   Tensor hidden_;  // [max_sequences, D]
   int64_t batch_;
+  std::vector<int32_t> place_;                       // sequence -> position
   std::vector<int32_t> memory_of_, memory_swapped_;  // sequence -> request
 };
 
 class EncoderDecoder final : public LanguageModel {
  public:
-  EncoderDecoder(const EncoderDecoderConfig& config, const TensorTable& table,
-                 const MatmulPolicy& policy)
+  EncoderDecoder(const LanguageConfig& config, const TensorTable& table, const MatmulPolicy& policy)
       : config_(config),
-        embedding_(table.matrix("lm.embed")),
-        encoder_(stack_spec(config, config.encoder_layers, CrossAttention::none), table,
-                 "lm.encoder", policy),
-        decoder_(stack_spec(config, config.decoder_layers, CrossAttention::separate), table,
-                 "lm.decoder", policy),
-        head_(pack_linear(table.matrix(config.separate_head ? "lm.head.weight" : "lm.embed"),
-                          policy)) {}
+        tokens_(config, table),
+        encoder_(language_stack(config, config.encoder_layers, CrossAttention::none,
+                                config.encoder_modes),
+                 table, "lm.encoder", policy),
+        decoder_(
+            language_stack(config, config.decoder_layers,
+                           config.merged_cross ? CrossAttention::merged : CrossAttention::separate,
+                           config.decoder_modes),
+            table, "lm.decoder", policy),
+        head_(pack_head(config, table, policy)) {}
 
   int64_t width() const override { return config_.width; }
   int64_t vocab() const override { return config_.vocab; }
   int32_t start_token() const override { return config_.start_token; }
   int32_t end_token() const override { return config_.end_token; }
 
-  void embed(std::span<const int32_t> ids, Mat out) const override {
-    embed_tokens(embedding_, ids, out);
-  }
+  void embed(std::span<const int32_t> ids, Mat out) const override { tokens_.embed(ids, out); }
 
   std::unique_ptr<Decoder> start(const Context& context, std::span<const ConstMat> prefixes,
                                  const DecoderLimits& limits) const override {
-    check(prefixes, limits);
+    check_limits(prefixes, limits);
+    const bool merged = config_.merged_cross;
     std::vector<CrossCache> memories;
+    std::vector<Tensor> merging;
+    SelfCacheShape shape;
     for (size_t r = 0; r < prefixes.size(); ++r) {
       // Only the first request of a batch is traced.
       const Context untraced{context.pool, context.kernels, nullptr};
-      memories.push_back(encode(r == 0 ? context : untraced, prefixes[r]));
+      Tensor memory = encode(r == 0 ? context : untraced, prefixes[r]);
+      if (!merged) {
+        memories.push_back(decoder_.cross_cache(context, memory.view()));
+        continue;
+      }
+      shape.prefix_rows += memory.rows();
+      shape.longest_prefix = std::max(shape.longest_prefix, memory.rows());
+      merging.push_back(std::move(memory));
     }
-    const float scale =
-        config_.scale_head ? 1.0f / std::sqrt(static_cast<float>(config_.width)) : 1.0f;
+    shape.layers = config_.decoder_layers;
+    shape.kv_width = decoder_.spec().block.kv_width();
+    shape.capacity = limits.max_sequences;
+    shape.steps = limits.max_steps;
+    shape.window = window_of(decoder_.spec());
     try {
-      return std::make_unique<EncoderDecoderRun>(decoder_, embedding_, LmHead(head_, scale),
-                                                 std::move(memories), limits);
+      SelfCache cache(shape);
+      int64_t first = 0;
+      for (size_t r = 0; r < merging.size(); ++r) {
+        const int64_t rows = merging[r].rows();
+        decoder_.merge_memory(context, merging[r].view(), cache, first);
+        cache.begin(static_cast<int64_t>(r), first, rows, SelfCache::Prefix::pinned);
+        first += rows;
+      }
+      return std::make_unique<EncoderDecoderRun>(
+          decoder_, tokens_, make_head(config_, head_), std::move(cache),
+          decoder_.start(limits.max_steps, config_.first_position, limits.max_steps),
+          std::move(memories), static_cast<int64_t>(prefixes.size()));
     } catch (const std::bad_alloc&) {
-      throw Error(ErrorCode::out_of_memory,
-                  "no memory for the decoder's cache of " + std::to_string(limits.max_steps) +
-                      " tokens x " + std::to_string(limits.max_sequences) +
-                      " sequences (--max-tokens, --beams); ask for fewer");
+      throw_no_cache(limits);
     }
   }
 
  private:
-  void check(std::span<const ConstMat> prefixes, const DecoderLimits& limits) const {
-    PALI_ASSERT(!prefixes.empty() && limits.max_steps >= 1);
-    PALI_ASSERT(limits.max_sequences >= static_cast<int64_t>(prefixes.size()));
-    // Row numbers of the cache are 32 bits wide.
-    if (limits.max_steps > std::numeric_limits<int32_t>::max() / limits.max_sequences) {
-      throw Error(ErrorCode::invalid_argument,
-                  std::to_string(limits.max_steps) + " tokens x " +
-                      std::to_string(limits.max_sequences) +
-                      " sequences are too many (--max-tokens, --beams); ask for fewer");
-    }
-  }
-
-  // prefix [S, D] -> the decoder's cross keys and values.
-  CrossCache encode(const Context& context, ConstMat prefix) const {
+  // prefix [S, D] -> the encoder's output.
+  Tensor encode(const Context& context, ConstMat prefix) const {
     PALI_ASSERT(prefix.rows >= 1 && prefix.cols == config_.width);
     Tensor x(prefix.rows, prefix.cols);
     for (int64_t i = 0; i < prefix.rows; ++i) {
@@ -163,11 +150,11 @@ class EncoderDecoder final : public LanguageModel {
     context.trace("encoder.input", x.view());
     encoder_.run(context, x.view(), "encoder");
     context.trace("encoder.memory", x.view());
-    return decoder_.cross_cache(context, x.view());
+    return x;
   }
 
-  EncoderDecoderConfig config_;
-  WeightRef embedding_;  // [V, D]
+  LanguageConfig config_;
+  TokenTable tokens_;
   EncoderStack encoder_;
   DecoderStack decoder_;
   std::shared_ptr<const PackedLinear> head_;
@@ -175,7 +162,7 @@ class EncoderDecoder final : public LanguageModel {
 
 }  // namespace
 
-std::unique_ptr<LanguageModel> make_encoder_decoder(const EncoderDecoderConfig& config,
+std::unique_ptr<LanguageModel> make_encoder_decoder(const LanguageConfig& config,
                                                     const TensorTable& table,
                                                     const MatmulPolicy& policy) {
   return std::make_unique<EncoderDecoder>(config, table, policy);

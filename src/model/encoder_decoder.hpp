@@ -1,4 +1,4 @@
-// The UL2/T5-shaped language model: encoder stack over the prefix, decoder stack with cross K/V.
+// The encoder-decoder language model: encoder stack over the prefix, decoder stack with cross K/V.
 #pragma once
 
 #include <memory>
@@ -11,7 +11,7 @@ namespace pali {
 
 // Reads the rows "lm.*". Stages traced: encoder.input, encoder.block.{i}, encoder.memory (for the
 // first request of a batch).
-std::unique_ptr<LanguageModel> make_encoder_decoder(const EncoderDecoderConfig& config,
+std::unique_ptr<LanguageModel> make_encoder_decoder(const LanguageConfig& config,
                                                     const TensorTable& table,
                                                     const MatmulPolicy& policy);
 

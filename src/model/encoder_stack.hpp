@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "model/block.hpp"
+#include "model/model_config.hpp"
 
 namespace pali {
 
@@ -18,7 +19,12 @@ struct StackSpec {
   int64_t layers = 0;
   PositionBias bias = PositionBias::none;
   int32_t max_distance = 128;
+  std::vector<LayerMode> modes;  // a layer each; empty: no rotation, no window
+  LayerMode mode(size_t layer) const { return modes.empty() ? LayerMode{} : modes[layer]; }
 };
+
+// The window of a stack's windowed layers; 0 where none is.
+int64_t window_of(const StackSpec& spec);
 
 // The bias tables of a stack: "{name}.bias" where shared, "{name}.blocks.{i}.bias" where each layer
 // has its own; [buckets, H] each.
@@ -33,6 +39,21 @@ class BiasTables {
  private:
   int32_t max_distance_;
   std::vector<Tensor> tables_;
+};
+
+// The angles of positions first, first + 1, ...: one table for every rotation that the stack's
+// layers ask for.
+class Rotations {
+ public:
+  Rotations(const StackSpec& spec, int64_t first, int64_t positions);
+  // Null where the layer does not rotate.
+  const RopeTable* of_layer(size_t layer) const {
+    return of_layer_[layer] < 0 ? nullptr : &tables_[static_cast<size_t>(of_layer_[layer])];
+  }
+
+ private:
+  std::vector<RopeTable> tables_;
+  std::vector<int32_t> of_layer_;  // index of its table, -1: none
 };
 
 class EncoderStack {

@@ -8,6 +8,8 @@
 #include <cmath>
 #include <limits>
 
+#include "exec/grain.hpp"
+
 namespace pali {
 namespace {
 
@@ -86,8 +88,8 @@ double log_sum_exp(std::span<const Block> blocks) {
 
 }  // namespace
 
-LmHead::LmHead(std::shared_ptr<const PackedLinear> table, float scale)
-    : table_(std::move(table)), scale_(scale) {}
+LmHead::LmHead(std::shared_ptr<const PackedLinear> table, float scale, float cap)
+    : table_(std::move(table)), scale_(scale), cap_(cap) {}
 
 int64_t LmHead::vocab() const { return table_->out(); }
 
@@ -110,16 +112,18 @@ void LmHead::for_each_row(const Context& context, ConstMat hidden, const Body& b
   }
 }
 
-void LmHead::scan(const Context& context, ConstMat logits) const {
+void LmHead::scan(const Context& context, Mat logits) const {
   const int64_t blocks = (vocab() + kBlock - 1) / kBlock;
   blocks_.resize(std::max(blocks_.size(), static_cast<size_t>(logits.rows * blocks)));
   std::atomic<bool> finite{true};
   context.pool.parallel_for(logits.rows * blocks, 2, [&](int64_t begin, int64_t end, int) {
     for (int64_t index = begin; index < end; ++index) {
       const int64_t first = index % blocks * kBlock;
-      const float* part = logits.row(index / blocks) + first;
+      float* part = logits.row(index / blocks) + first;
       const int64_t count = std::min(kBlock, vocab() - first);
       if (!all_finite(part, count)) finite.store(false, std::memory_order_relaxed);
+      // Gemma2ForCausalLM: tanh(logits / cap) * cap
+      if (cap_ > 0) context.kernels.soft_cap(part, cap_, count, part);
       const float highest = context.kernels.max(part, count);
       blocks_[static_cast<size_t>(index)] = {highest,
                                              context.kernels.sum_exp(part, highest, count)};

@@ -18,14 +18,14 @@ struct ScoredToken {
       0;  // log-softmax over all V logits (over the allowed ids where such a set is given)
 };
 
-// logits = (scale * h) E^T over V tokens. All methods take hidden [B, D]; `allowed`, where not
-// empty, is a sorted set of ids: the others count as impossible.
-// Ties go to the lower id. Non-finite logits throw Error(corrupt_file): weights made them.
-// The table is shared, the buffer of logits is the head's own: one head a decoder, one thread at a
-// time.
+// logits = (scale * h) E^T over V tokens, then cap * tanh(logit / cap) where cap > 0. All methods
+// take hidden [B, D]; `allowed`, where not empty, is a sorted set of ids: the others count as
+// impossible. Ties go to the lower id. Non-finite logits throw Error(corrupt_file): weights made
+// them. The table is shared, the buffer of logits is the head's own: one head a decoder, one thread
+// at a time.
 class LmHead {
  public:
-  LmHead(std::shared_ptr<const PackedLinear> table, float scale);
+  LmHead(std::shared_ptr<const PackedLinear> table, float scale, float cap = 0);
   int64_t vocab() const;
 
   // The best token of each row.
@@ -50,11 +50,11 @@ class LmHead {
   // Calls body(b, logits of hidden row b, their blocks) for every row.
   template <class Body>
   void for_each_row(const Context& context, ConstMat hidden, const Body& body) const;
-  // Fills blocks_ for each row of logits; throws where one is not finite.
-  void scan(const Context& context, ConstMat logits) const;
+  // Caps the logits and fills blocks_ for each row; throws where one is not finite.
+  void scan(const Context& context, Mat logits) const;
 
   std::shared_ptr<const PackedLinear> table_;
-  float scale_ = 1.0f;
+  float scale_ = 1.0f, cap_ = 0;
   mutable Tensor scaled_, logits_;     // [chunk, D], [chunk, V]
   mutable std::vector<Block> blocks_;  // [chunk, ceil(V / block)]
 };

@@ -6,9 +6,11 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "image/image.hpp"
 #include "matmul/matmul.hpp"
+#include "ops/rope.hpp"
 #include "pali/options.hpp"
 
 namespace pali {
@@ -35,18 +37,47 @@ struct TextTowerConfig {
   int32_t pad = 1;
 };
 
-// T5-shaped encoder-decoder. Ref: modeling_t5.py, modeling_mt5.py, modeling_umt5.py.
-struct EncoderDecoderConfig {
-  int64_t width = 0, inner_head = 0, mlp = 0, heads = 0;  // d_model, d_kv, d_ff, num_heads
+// What may differ between the layers of one stack.
+struct LayerMode {
+  RopeSpec rope;  // theta 0: positions are not rotated
+  // Positions that a query sees, its own included: a decoder's up to it, an encoder's about it. 0:
+  // all.
+  int64_t window = 0;
+};
+
+// A language model that writes text: an encoder-decoder, or, without encoder layers, a decoder that
+// reads its prefix itself under the prefix-LM mask.
+// Ref: modeling_{t5,mt5,umt5,gemma,gemma2,t5gemma2}.py.
+struct LanguageConfig {
+  int64_t width = 0, head_dim = 0, mlp = 0, heads = 0, kv_heads = 0;
   int64_t encoder_layers = 0, decoder_layers = 0;
   int64_t vocab = 0;  // rows of the embedding table
-  int32_t buckets = 32, max_distance = 128;
-  bool bias_per_layer = false;  // umT5: every layer owns a table
-  bool gated = true;            // wi_0 and wi_1, else one wi
-  Activation activation = Activation::gelu_tanh;
-  bool separate_head = false;  // lm_head.weight exists
-  bool scale_head = false;     // logits are taken of h * width^-1/2
   float eps = 1e-6f;
+  bool gated = true;  // two matrices into the MLP's width, else one
+  Activation activation = Activation::gelu_tanh;
+
+  // Attention. T5 folds 1/sqrt(d) into the initialisation of q: scale 1.
+  float attention_scale = 1.0f;
+  float attention_cap = 0;    // scores become cap * tanh(score / cap); 0: they stay
+  bool head_norms = false;    // queries and keys are normed over each head
+  bool merged_cross = false;  // one softmax over a sequence's own keys and those of the memory
+  std::vector<LayerMode> encoder_modes, decoder_modes;  // a layer each; empty: none has any
+  int32_t first_position = 0;                           // angle 1 of a rotation: PaliGemma
+
+  // T5's relative bias; no buckets: none.
+  int32_t buckets = 0, max_distance = 128;
+  bool bias_per_layer = false;  // umT5: every layer owns a table
+
+  // Norms. Gemma stores w of 1 + w, and norms what leaves attention and MLP as well.
+  float norm_offset = 0;
+  bool norms_after = false;
+
+  // Ends.
+  bool scale_embedding = false;  // by sqrt(D), rounded to the table's type
+  int32_t own_row_token = -1;    // its embedding is the row "lm.own_row", not scaled; -1: none
+  bool separate_head = false;    // lm_head.weight exists
+  bool scale_head = false;       // logits are taken of h * width^-1/2
+  float logit_cap = 0;           // logits become cap * tanh(logit / cap); 0: they stay
   int32_t start_token = 0, end_token = 1, pad_token = 0;
   int extra_ids = 0;  // <extra_id_N> beyond the tokenizer's pieces
 };
@@ -54,6 +85,21 @@ struct EncoderDecoderConfig {
 struct ProjectorConfig {
   int64_t in = 0, out = 0;
   bool bias = true;
+};
+
+// How a prompt and its images become the model's input.
+struct PromptForm {
+  enum class Start { none, first, after_images };
+  Start start = Start::none;  // where the id `start_token` goes
+  int32_t start_token = -1;
+  bool end_token = true;  // ends with the language model's end token
+  std::string closing;    // text behind the prompt, tokenised with it: PaliGemma's "\n"
+  // What stands for an image in a prompt; a prompt without any takes its images first. Empty:
+  // prompts cannot say.
+  std::string image_marker;
+  // Around each image's tokens: text, tokenised with its neighbours, and ids (-1: none).
+  std::string text_before_image, text_after_image;
+  int32_t id_before_image = -1, id_after_image = -1;
 };
 
 // Prompt templates with {lang}, {question}, {choices}, {objects}; from the checkpoint, else the
@@ -65,20 +111,21 @@ struct PromptTemplates {
 };
 
 struct ModelConfig {
-  std::string family;  // "pali3", "siglip", "t5": for people, not for switches
+  std::string family;  // "pali3", "siglip", "paligemma", ...: for people, not for switches
   std::optional<VisionConfig> vision;
   std::optional<TextTowerConfig> text_tower;
-  std::optional<EncoderDecoderConfig> language;
+  std::optional<LanguageConfig> language;
   std::optional<ProjectorConfig> projector;
   Preprocessing preprocessing;
   std::string preprocess_name = "hf";
   PromptTemplates prompts;
+  PromptForm prompt_form;
   // Families whose checkpoints were trained for different tasks: which one this is ("pt",
   // "ft-vqav2"; configs/task_style.hpp). Empty: the family has one set of prompts.
   std::string task_style;
   // What generation_config.json says, kept so that a converted copy says it too. Requests do not
   // take it up: greedy unless asked otherwise, and a task's own limit of tokens, whatever the file.
-  // Of that file only the special tokens are in force (EncoderDecoderConfig).
+  // Of that file only the special tokens are in force (LanguageConfig).
   GenerationOptions generation;
   std::string json;  // config.json as read, for inspect and convert
 };

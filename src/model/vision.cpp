@@ -61,8 +61,8 @@ class PoolingHead {
               const MatmulPolicy& policy)
       : spec_(spec),
         probe_(table.values(name + ".probe")),
-        attention_(table, name + ".attn", policy),
-        norm_(table, name + ".norm", spec.norm, spec.eps),
+        attention_(spec, table, name + ".attn", policy),
+        norm_(spec, table, name + ".norm"),
         mlp_(spec, table, name + ".mlp", policy) {}
 
   // tokens [N, D] -> [1, D]

@@ -114,7 +114,7 @@ TEST_P(Face, BatchesAndSessionsAgreeWithSingleRuns) {
 
 INSTANTIATE_TEST_SUITE_P(Models, Face,
                          ::testing::ValuesIn(runs_of({"t5_v1_1", "ul2", "umt5", "flan_t5", "pali3",
-                                                      "pali3_bf16"})),
+                                                      "pali3_bf16", "paligemma"})),
                          run_name);
 
 class FaceOfTowers : public ::testing::TestWithParam<Run> {};

@@ -1,4 +1,4 @@
-// What the T5 and the PaLI-3 tests share: a language model's run from its encoder's input on.
+// What the tests of language models share: a run from the encoder's input, or the prefix, on.
 #pragma once
 
 #include <algorithm>
@@ -17,7 +17,7 @@ inline constexpr int kNewTokens = 12;  // NEW_TOKENS of tools/golden/generation.
 // Everything a case asks for, as the engine computes it: for comparing with the golden, and bit by
 // bit with another run.
 struct LanguageRun {
-  Stages stages;  // encoder.*, logits.{t}
+  Stages stages;  // encoder.* or prefix.*, logits.{t}
   Hypothesis greedy;
   std::vector<std::vector<Hypothesis>> beams;      // one list a length penalty
   std::vector<std::vector<float>> score_logprobs;  // one list a scored text
@@ -110,7 +110,7 @@ inline void expect_case(const std::string& where, const Golden& golden, size_t i
   const Json& item = golden.json()["cases"][index];
   const std::string prefix = "case" + std::to_string(index) + "/";
   for (const std::string& stage : golden.names(prefix)) {
-    if (!stage.starts_with("encoder.") && !stage.starts_with("logits.")) continue;
+    if (stage.starts_with("image")) continue;
     const auto found = run.stages.find(stage);
     ASSERT_NE(found, run.stages.end()) << where << ": stage " << stage << " was not traced";
     expect_stage(where, stage, found->second, golden.values(prefix + stage));

@@ -23,10 +23,19 @@ class Noise(tf.LogitsProcessor):
         return scores + draw(scores.shape, self.size, g)
 
 
-def generate(model, embeds, beams=1, n_best=1, length_penalty=1.0, noise=None):
+# `inputs` of a case: an encoder's embeddings [1, S, D] (start token 0), or what a model's processor gives: with
+# token_type_ids for a prefix-LM, without for an encoder-decoder (start token 2).
+
+
+def reads_prefix(inputs):
+    return isinstance(inputs, dict) and "token_type_ids" in inputs
+
+
+def generate(model, inputs, beams=1, n_best=1, length_penalty=1.0, noise=None):
+    if not isinstance(inputs, dict):
+        inputs = {"inputs_embeds": inputs, "attention_mask": torch.ones(inputs.shape[:2], dtype=torch.long)}
     return model.generate(
-        inputs_embeds=embeds,
-        attention_mask=torch.ones(embeds.shape[:2], dtype=torch.long),
+        **inputs,
         max_new_tokens=NEW_TOKENS,
         num_beams=beams,
         num_return_sequences=n_best,
@@ -41,16 +50,33 @@ def generate(model, embeds, beams=1, n_best=1, length_penalty=1.0, noise=None):
     )
 
 
-def cut(sequence):
-    """Generated ids without the start token and the padding; </s> stays, as max_new_tokens counts it."""
-    ids = sequence.tolist()[1:]
+def cut(sequence, inputs):
+    """Generated ids without what was there before and the padding; </s> stays, as max_new_tokens counts it."""
+    ids = sequence.tolist()[inputs["input_ids"].shape[1] if reads_prefix(inputs) else 1 :]
     return ids[: ids.index(1) + 1] if 1 in ids else ids
 
 
-def teacher_forced(model, embeds, targets):
-    """Natural-log probabilities of each target, the decoder starting with 0; also the logits [T, V]."""
-    decoder_ids = torch.tensor([[0] + targets[:-1]])
-    logits = model(inputs_embeds=embeds, decoder_input_ids=decoder_ids, use_cache=False).logits[0]
+def continued(inputs, targets):
+    """Prefix and targets in one sequence; the targets are no prefix (token type 1)."""
+    more = torch.tensor([targets], dtype=torch.long).reshape(1, -1)
+    longer = dict(inputs)
+    for key, value in (("input_ids", more), ("attention_mask", torch.ones_like(more)),
+                       ("token_type_ids", torch.ones_like(more))):
+        longer[key] = torch.cat([inputs[key], value], dim=1)
+    return longer
+
+
+def teacher_forced(model, inputs, targets):
+    """Natural-log probabilities of each target, behind the start token; also the logits [T, V]."""
+    if reads_prefix(inputs):
+        before = inputs["input_ids"].shape[1]
+        logits = model(**continued(inputs, targets[:-1]), use_cache=False).logits[0][before - 1 :]
+    elif isinstance(inputs, dict):
+        decoder_ids = torch.tensor([[2] + targets[:-1]])
+        logits = model(**inputs, decoder_input_ids=decoder_ids, use_cache=False).logits[0]
+    else:
+        decoder_ids = torch.tensor([[0] + targets[:-1]])
+        logits = model(inputs_embeds=inputs, decoder_input_ids=decoder_ids, use_cache=False).logits[0]
     logp = torch.log_softmax(logits.double(), -1)
     return logp[torch.arange(len(targets)), torch.tensor(targets)].tolist(), logits
 
@@ -61,7 +87,7 @@ def decode(tokenizer, ids):
 
 def generation_goldens(model, embeds, tokenizer, penalties, targets):
     out = generate(model, embeds)
-    ids = cut(out.sequences[0])
+    ids = cut(out.sequences[0], embeds)
     logps, _ = teacher_forced(model, embeds, ids)
     case = {
         "greedy": {
@@ -78,7 +104,7 @@ def generation_goldens(model, embeds, tokenizer, penalties, targets):
         out = generate(model, embeds, 4, 4, lp)
         rows = []
         for seq, score in zip(out.sequences, out.sequences_scores.tolist()):
-            ids = cut(seq)
+            ids = cut(seq, embeds)
             logps, _ = teacher_forced(model, embeds, ids)
             assert abs(sum(logps) / len(ids) ** lp - score) < 1e-4, (sum(logps), len(ids), lp, score)
             rows.append({"tokens": ids, "score": score, "logprob": sum(logps), "text": decode(tokenizer, ids)})
@@ -101,7 +127,7 @@ def logits_stages(model, embeds, case):
 def clear_enough(model, embeds, penalties, noise=2e-3, margin=0.03):
     """True where greedy and beams give the same under disturbance, and greedy varies."""
     out = generate(model, embeds)
-    ids = cut(out.sequences[0])
+    ids = cut(out.sequences[0], embeds)
     top = torch.stack([x[0] for x in out.logits]).topk(2).values
     if (top[:, 0] - top[:, 1]).min() < margin or len(set(ids)) < min(4, len(ids)):
         return False
@@ -119,10 +145,10 @@ def clear_enough(model, embeds, penalties, noise=2e-3, margin=0.03):
 
 def all_clear(model, inputs):
     """True where every case is clear, the first is long enough and varied, and one sequence ends by itself."""
-    first = cut(generate(model, inputs[0]).sequences[0])
+    first = cut(generate(model, inputs[0]).sequences[0], inputs[0])
     if len(first) < STEPS or len(set(first)) < 6:
         return False
-    greedy = [first] + [cut(generate(model, e).sequences[0]) for e in inputs[1:]]
+    greedy = [first] + [cut(generate(model, e).sequences[0], e) for e in inputs[1:]]
     if not any(ids[-1] == 1 for ids in greedy):
         return False
     return all(clear_enough(model, e, [1.0, 0.0, 2.0] if c == 0 else [1.0]) for c, e in enumerate(inputs))

@@ -10,6 +10,7 @@ import make_tokenizers
 from folders import MODELS, copy_folder, readable, reload, rewrite_config, size, write_shards
 from generation import check_clear
 from pali3 import PALI_CASES, make_pali3, pali3_goldens, pali3_state
+from paligemma import PALIGEMMA_MODELS, make_paligemma
 from siglip import make_siglip_two_tower, make_siglip_vision
 from t5 import PROMPTS, T5_MODELS, make_t5, t5_goldens
 from weights import rounded, same_weights
@@ -68,6 +69,8 @@ def main():
         made[name] = make_t5(name, spec)
     pali3 = make_pali3()
     make_variants(made["ul2"], pali3)
+    for name, spec in PALIGEMMA_MODELS.items():
+        make_paligemma(name, spec)
     readable()
 
 

@@ -73,6 +73,55 @@ def train(name, vocab_size, rule="nmt_nfkc", lower=False):
     return model.getvalue()
 
 
+def train_gemma(vocab_size, locations=12, segments=6, more=()):
+    """BPE with byte fallback, no prefix space, line breaks and runs of spaces as pieces, `<loc>` and `<seg>` behind
+    them: as paligemma_tokenizer.model is made, but smaller."""
+    import sentencepiece as spm
+    from sentencepiece import sentencepiece_model_pb2 as pb
+
+    model = io.BytesIO()
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(corpus(lower=False)),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=vocab_size,
+        normalization_rule_name="identity",
+        add_dummy_prefix=False,
+        remove_extra_whitespaces=False,
+        byte_fallback=True,
+        user_defined_symbols=["\n", "\n\n", "\t", "▁▁", "▁▁▁"],
+        character_coverage=1.0,
+        pad_id=0, pad_piece="<pad>", eos_id=1, eos_piece="<eos>", bos_id=2, bos_piece="<bos>", unk_id=3,
+        num_threads=1,
+        minloglevel=2,
+    )
+    proto = pb.ModelProto()
+    proto.ParseFromString(model.getvalue())
+    names = [f"<loc{i:04}>" for i in range(locations)] + [f"<seg{i:03}>" for i in range(segments)]
+    names += more
+    for name in names:
+        proto.pieces.add(piece=name, score=0.0, type=pb.ModelProto.SentencePiece.USER_DEFINED)
+    return proto.SerializeToString()
+
+
+def write_gemma_folder(folder, blob, extra=None):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tokenizer.model").write_bytes(blob)
+    common.write_json(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "GemmaTokenizer",
+            "bos_token": "<bos>",
+            "eos_token": "<eos>",
+            "pad_token": "<pad>",
+            "unk_token": "<unk>",
+            "add_bos_token": True,
+            "add_eos_token": False,
+            "model_max_length": 512,
+        } | (extra or {}),
+    )
+
+
 def with_sentinels(blob, count):
     """seqio's way: '▁<extra_id_N>' appended in descending order, user defined, score 0."""
     from sentencepiece import sentencepiece_model_pb2 as pb

@@ -47,23 +47,34 @@ struct LanguageCosts {
   Cost encode, prefill, step;
 };
 
-LanguageCosts language_costs(const EncoderDecoderConfig& c, double s, double beams, DType dtype) {
+LanguageCosts language_costs(const LanguageConfig& c, double s, double beams, DType dtype) {
   const double bytes_per_weight = weight_bytes(dtype);
   // Embeddings, which are the output head as well, stop at int8.
   const double head_bytes = dtype == DType::i4 ? 1 : bytes_per_weight;
   const double width = static_cast<double>(c.width);
-  const double inner = static_cast<double>(c.heads * c.inner_head);
+  const double inner = static_cast<double>(c.heads * c.head_dim);
+  const double kv = static_cast<double>(c.kv_heads * c.head_dim);
   const double mlp = (c.gated ? 3 : 2) * width * static_cast<double>(c.mlp);
-  const double attention = 4 * width * inner;
-  const double encoder = static_cast<double>(c.encoder_layers) * (attention + mlp);
-  const double cross = static_cast<double>(c.decoder_layers) * 2 * width * inner;
-  const double decoder = static_cast<double>(c.decoder_layers) * (attention + attention / 2 + mlp);
+  const double attention = 2 * width * (inner + kv);
+  const double layers = static_cast<double>(c.decoder_layers);
   const double head = width * static_cast<double>(c.vocab);
-  const double cache = static_cast<double>(c.decoder_layers) * 2 * s * inner;  // f32
+  const double looked_at = layers * 2 * s * inner;  // multiply-adds of one position's attention
+  const double cache = layers * 2 * s * kv;         // values, f32
+  if (c.encoder_layers == 0) {
+    const double stack = layers * (attention + mlp);
+    return {{},
+            {2 * s * (stack + looked_at), stack * bytes_per_weight},
+            {2 * beams * (stack + head + looked_at),
+             stack * bytes_per_weight + head * head_bytes + cache * 4}};
+  }
+  const double encoder = static_cast<double>(c.encoder_layers) * (attention + mlp);
+  const double cross = layers * 2 * width * kv;
+  // A merged cross-attention has no projections of its own.
+  const double decoder = layers * (attention + (c.merged_cross ? 0 : 2 * width * inner) + mlp);
   return {{2 * s * encoder + static_cast<double>(c.encoder_layers) * 4 * s * s * inner,
            encoder * bytes_per_weight},
           {2 * s * cross, cross * bytes_per_weight},
-          {2 * beams * (decoder + head + cache),
+          {2 * beams * (decoder + head + looked_at),
            decoder * bytes_per_weight + head * head_bytes + cache * 4}};
 }
 
@@ -114,7 +125,7 @@ class Pass {
     for (int64_t i = 0; i < visual.rows; ++i) {
       std::copy_n(visual.row(i), visual.cols, prefix.row(i));
     }
-    Clock::time_point encoded = Clock::now();
+    Clock::time_point encoded;  // stays zero where there is no encoder
     const Tracer stamp = [&](std::string_view name, ConstMat) {
       if (name == "encoder.memory") encoded = Clock::now();
     };
@@ -125,12 +136,15 @@ class Pass {
     const std::unique_ptr<Decoder> decoder =
         language.start(traced, prefixes, {bench_.tokens + 1, bench_.beams});
     const Clock::time_point ready = Clock::now();
-    encode_ms.push_back(ms_between(start, encoded));
-    prefill_ms.push_back(ms_between(encoded, ready));
+    const bool encodes = encoded != Clock::time_point();
+    if (encodes) encode_ms.push_back(ms_between(start, encoded));
+    prefill_ms.push_back(ms_between(encodes ? encoded : start, ready));
 
     std::vector<int32_t> ids(static_cast<size_t>(bench_.beams), language.start_token());
     std::vector<ScoredToken> best(ids.size());
     decoder->reorder(std::vector<int32_t>(ids.size(), 0));
+    // A prefix-LM has its first hidden states from the prefix: no step to time.
+    if (!encodes) decoder->step(context_, ids);
     for (int t = 0; t < bench_.tokens; ++t) {
       const Clock::time_point step = Clock::now();
       const ConstMat hidden = decoder->step(context_, ids);
@@ -205,7 +219,7 @@ std::vector<Row> bench_model(const ModelBench& bench, int64_t& rss_bytes) {
         pass.vision_ms, cost);
   }
   if (pass.writes()) {
-    const EncoderDecoderConfig& c = *config.language;
+    const LanguageConfig& c = *config.language;
     const LanguageCosts costs =
         language_costs(c, static_cast<double>(pass.prefix_tokens()), bench.beams, dtype);
     if (bench.stage != "decode") {

@@ -55,7 +55,7 @@ Activation parse_activation(const std::string& name, const std::string& where) {
 
 namespace {
 
-constexpr const char* kFamilies = "pali3, siglip, siglip_vision_model, t5, mt5, umt5";
+constexpr const char* kFamilies = "pali3, paligemma, siglip, siglip_vision_model, t5, mt5, umt5";
 
 }  // namespace
 
@@ -65,6 +65,8 @@ Family read_family(const ConfigFiles& files) {
   Family family;
   if (type == "pali3") {
     read_pali3(fields, family);
+  } else if (type == "paligemma") {
+    read_paligemma(fields, family);
   } else if (type == "siglip") {
     read_siglip(fields, family);
   } else if (type == "siglip_vision_model") {
@@ -89,11 +91,11 @@ Family read_family(const ConfigFiles& files) {
     read_generation(*files.generation, "generation_config.json of " + files.where, config);
   }
   if (config.language) {
-    family.extra_ids = 100;  // T5Tokenizer's default
     if (files.tokenizer) {
       const JsonFields tokenizer(*files.tokenizer, "tokenizer_config.json of " + files.where);
       family.extra_ids_given = tokenizer.has("extra_ids");
-      family.extra_ids = static_cast<int>(tokenizer.integer("extra_ids", 0, 65536, 100));
+      family.extra_ids =
+          static_cast<int>(tokenizer.integer("extra_ids", 0, 65536, family.extra_ids));
     }
   }
   return family;

@@ -25,7 +25,7 @@ struct ConfigFiles {
 struct Family {
   ModelConfig config;
   std::vector<TensorRule> rules;
-  int extra_ids = 0;  // <extra_id_N> beyond the tokenizer's own pieces
+  int extra_ids = 0;  // <extra_id_N> beyond the tokenizer's own pieces, where no file says
   bool extra_ids_given = false;
   std::vector<std::string> warnings;
 };
@@ -68,10 +68,19 @@ void read_siglip(const JsonFields& fields, Family& family);         // model_typ
 void read_siglip_vision(const JsonFields& fields, Family& family);  // siglip_vision_model
 
 // t5.cpp: model_type t5, mt5, umt5.
-EncoderDecoderConfig read_t5_config(const JsonFields& fields, const std::string& model_type);
-void add_t5_rules(const EncoderDecoderConfig& config, const std::vector<std::string>& prefixes,
+inline constexpr int kT5ExtraIds = 100;  // T5Tokenizer's default
+LanguageConfig read_t5_config(const JsonFields& fields, const std::string& model_type);
+void add_t5_rules(const LanguageConfig& config, const std::vector<std::string>& prefixes,
                   std::vector<TensorRule>& rules);
 void read_t5(const JsonFields& fields, const std::string& model_type, Family& family);
+
+// paligemma.cpp: model_type paligemma over gemma (1) or gemma2.
+LanguageConfig read_gemma_config(const JsonFields& fields, const std::string& model_type);
+void add_gemma_rules(const LanguageConfig& config, const std::vector<std::string>& prefixes,
+                     std::vector<TensorRule>& rules);
+// Which layers are windowed, by "layer_types"; empty where the file does not say.
+std::vector<bool> read_sliding_layers(const JsonFields& fields, int64_t layers);
+void read_paligemma(const JsonFields& fields, Family& family);
 
 // pali3.cpp: our own folder layout, see models/FORMAT.md.
 void read_pali3(const JsonFields& fields, Family& family);

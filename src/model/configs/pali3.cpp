@@ -39,6 +39,7 @@ void read_pali3(const JsonFields& fields, Family& family) {
                                             fields.where() + "); t5, mt5 and umt5 run here");
   }
   config.language = read_t5_config(text, text_type);
+  family.extra_ids = kT5ExtraIds;
   add_t5_rules(*config.language, {"language_model."}, family.rules);
 
   if (fields.has("siglip_text_config")) {

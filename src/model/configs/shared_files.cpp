@@ -86,7 +86,7 @@ int32_t read_token(const JsonFields& fields, const char* key, int64_t vocab, int
 void read_generation(const Json& json, const std::string& where, ModelConfig& config) {
   const JsonFields fields(json, where);
   if (config.language) {
-    EncoderDecoderConfig& language = *config.language;
+    LanguageConfig& language = *config.language;
     language.start_token =
         read_token(fields, "decoder_start_token_id", language.vocab, language.start_token);
     language.end_token = read_token(fields, "eos_token_id", language.vocab, language.end_token);

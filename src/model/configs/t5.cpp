@@ -8,7 +8,7 @@ namespace {
 constexpr int64_t kMaxLayers = 1024, kMaxWidth = 1 << 16, kMaxMlp = 1 << 18, kMaxVocab = 1 << 22;
 
 // "gated-gelu", "gated-silu", "relu": T5Config.__post_init__; "gated-gelu" means gelu_new.
-void read_mlp(const JsonFields& fields, const std::string& fallback, EncoderDecoderConfig& config) {
+void read_mlp(const JsonFields& fields, const std::string& fallback, LanguageConfig& config) {
   const std::string name = fields.string("feed_forward_proj", fallback);
   const std::string gated = "gated-";
   config.gated = name.rfind(gated, 0) == 0;
@@ -19,8 +19,8 @@ void read_mlp(const JsonFields& fields, const std::string& fallback, EncoderDeco
 
 // Self- or cross-attention: no biases, inner width H*Hd beside the model's D.
 void add_attention_rules(RuleWriter& rules, const std::string& ours, const std::string& theirs,
-                         const EncoderDecoderConfig& config) {
-  const int64_t inner = config.heads * config.inner_head;
+                         const LanguageConfig& config) {
+  const int64_t inner = config.heads * config.head_dim;
   rules.matrix(ours + ".q.weight", theirs + ".q.weight", inner, config.width);
   rules.matrix(ours + ".k.weight", theirs + ".k.weight", inner, config.width);
   rules.matrix(ours + ".v.weight", theirs + ".v.weight", inner, config.width);
@@ -29,7 +29,7 @@ void add_attention_rules(RuleWriter& rules, const std::string& ours, const std::
 
 // T5DenseActDense (wi) or T5DenseGatedActDense (wi_0 activated, wi_1 linear).
 void add_mlp_rules(RuleWriter& rules, const std::string& ours, const std::string& theirs,
-                   const EncoderDecoderConfig& config) {
+                   const LanguageConfig& config) {
   if (config.gated) {
     rules.matrix(ours + ".gate.weight", theirs + ".wi_0.weight", config.mlp, config.width);
     rules.matrix(ours + ".up.weight", theirs + ".wi_1.weight", config.mlp, config.width);
@@ -40,7 +40,7 @@ void add_mlp_rules(RuleWriter& rules, const std::string& ours, const std::string
 }
 
 void add_stack_rules(RuleWriter& rules, const std::string& stack, int64_t layers, bool cross,
-                     const EncoderDecoderConfig& config) {
+                     const LanguageConfig& config) {
   const std::string ours_stack = "lm." + stack;
   for (int64_t i = 0; i < layers; ++i) {
     const std::string ours = ours_stack + ".blocks." + std::to_string(i);
@@ -67,12 +67,12 @@ void add_stack_rules(RuleWriter& rules, const std::string& stack, int64_t layers
 
 }  // namespace
 
-EncoderDecoderConfig read_t5_config(const JsonFields& fields, const std::string& model_type) {
-  EncoderDecoderConfig config;
+LanguageConfig read_t5_config(const JsonFields& fields, const std::string& model_type) {
+  LanguageConfig config;
   config.width = fields.integer("d_model", 1, kMaxWidth);
-  config.inner_head = fields.integer("d_kv", 1, 4096);
+  config.head_dim = fields.integer("d_kv", 1, 4096);
   config.mlp = fields.integer("d_ff", 1, kMaxMlp);
-  config.heads = fields.integer("num_heads", 1, 4096);
+  config.heads = config.kv_heads = fields.integer("num_heads", 1, 4096);
   config.encoder_layers = fields.integer("num_layers", 1, kMaxLayers);
   config.decoder_layers =
       fields.integer("num_decoder_layers", 1, kMaxLayers, config.encoder_layers);
@@ -107,7 +107,7 @@ EncoderDecoderConfig read_t5_config(const JsonFields& fields, const std::string&
   return config;
 }
 
-void add_t5_rules(const EncoderDecoderConfig& config, const std::vector<std::string>& prefixes,
+void add_t5_rules(const LanguageConfig& config, const std::vector<std::string>& prefixes,
                   std::vector<TensorRule>& all) {
   RuleWriter rules(all, prefixes);
   TensorRule& embed = rules.matrix("lm.embed", "shared.weight", config.vocab, config.width);
@@ -123,6 +123,7 @@ void add_t5_rules(const EncoderDecoderConfig& config, const std::vector<std::str
 
 void read_t5(const JsonFields& fields, const std::string& model_type, Family& family) {
   family.config.family = "t5";
+  family.extra_ids = kT5ExtraIds;
   family.config.language = read_t5_config(fields, model_type);
   add_t5_rules(*family.config.language, {""}, family.rules);
 }

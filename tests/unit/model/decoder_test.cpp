@@ -54,7 +54,7 @@ TEST(Decoder, StepsAgreeWithAllPositionsAtOnceInDouble) {
   for (const Variant& variant : variants()) {
     SCOPED_TRACE(variant.name);
     const Model model = tiny_model(variant.json, 7);
-    const EncoderDecoderConfig& config = *model.checkpoint.config.language;
+    const LanguageConfig& config = *model.checkpoint.config.language;
     TestContext run;
     // Longer than max_distance, so that the last buckets are used too.
     const Tensor prefix = random_matrix(150, config.width, 3);
@@ -76,7 +76,7 @@ TEST(Decoder, StepsAgreeWithAllPositionsAtOnceInDouble) {
 // A decoder fed 150 tokens: every bucket of the decoder's table.
 TEST(Decoder, LongSequencesUseEveryBucket) {
   const Model model = tiny_model(t5_json(), 11);
-  const EncoderDecoderConfig& config = *model.checkpoint.config.language;
+  const LanguageConfig& config = *model.checkpoint.config.language;
   TestContext run;
   const Tensor prefix = random_matrix(3, config.width, 5);
   std::vector<int32_t> ids;
@@ -108,8 +108,22 @@ double difference(std::span<const float> a, std::span<const float> b) {
   return relative_error(a, std::vector<double>(b.begin(), b.end()));
 }
 
-TEST(Decoder, ABatchOfRequestsIsEachOfThemAlone) {
-  const Model model = tiny_model(t5_json(), 13);
+// One of each way to look back: separate cross-attention, a prefix with and without windows.
+std::vector<Variant> kinds() {
+  return {
+      {"t5", t5_json()},
+      {"umt5", t5_json(R"("model_type": "umt5")")},
+      {"paligemma", paligemma_json(R"("model_type": "gemma")")},
+      {"paligemma2", paligemma_json()},
+  };
+}
+
+class AnyDecoder : public ::testing::TestWithParam<Variant> {};
+INSTANTIATE_TEST_SUITE_P(Kinds, AnyDecoder, ::testing::ValuesIn(kinds()),
+                         [](const auto& test) { return test.param.name; });
+
+TEST_P(AnyDecoder, ABatchOfRequestsIsEachOfThemAlone) {
+  const Model model = tiny_model(GetParam().json, 13);
   TestContext run(2);
   std::vector<Tensor> prefixes;
   std::vector<ConstMat> views;
@@ -132,8 +146,8 @@ TEST(Decoder, ABatchOfRequestsIsEachOfThemAlone) {
 }
 
 // Sequences multiplied, permuted and dropped: each must be what feeding its own history gives.
-TEST(Decoder, ReorderGivesWhatRecomputingGives) {
-  const Model model = tiny_model(t5_json(R"("model_type": "umt5")"), 17);
+TEST_P(AnyDecoder, ReorderGivesWhatRecomputingGives) {
+  const Model model = tiny_model(GetParam().json, 17);
   TestContext run;
   const Tensor first = random_matrix(6, model.language->width(), 1);
   const Tensor second = random_matrix(11, model.language->width(), 2);
@@ -183,8 +197,8 @@ TEST(Decoder, TracesTheStagesOfTheFirstRequestOnly) {
                                              "encoder.memory"}));
 }
 
-TEST(Decoder, StepsAllocateNothingAfterTheFirst) {
-  const Model model = tiny_model(t5_json(), 29);
+TEST_P(AnyDecoder, StepsAllocateNothingAfterTheFirst) {
+  const Model model = tiny_model(GetParam().json, 29);
   TestContext run(2);
   const Tensor prefix = random_matrix(5, model.language->width(), 1);
   const std::vector<ConstMat> views{prefix.view()};
@@ -194,15 +208,15 @@ TEST(Decoder, StepsAllocateNothingAfterTheFirst) {
   decoder->reorder(spread);
   int64_t before = 0;
   for (int t = 0; t < 12; ++t) {
-    if (t == 1) before = allocations;
+    if (t == 2) before = allocations;  // a prefix-LM computes its first step before it
     decoder->reorder(swap);
     decoder->head().top_k(run.context, decoder->step(run.context, ids), 2, best);
   }
   EXPECT_EQ(allocations - before, 0);
 }
 
-TEST(Decoder, RefusesACacheWithoutEnd) {
-  const Model model = tiny_model(t5_json(), 23);
+TEST_P(AnyDecoder, RefusesACacheWithoutEnd) {
+  const Model model = tiny_model(GetParam().json, 23);
   TestContext run;
   const Tensor prefix = random_matrix(2, model.language->width(), 1);
   const std::vector<ConstMat> views{prefix.view()};

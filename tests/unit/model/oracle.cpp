@@ -139,8 +139,8 @@ int bucket(int64_t distance, bool bidirectional) {
   return int(std::upper_bound(kFull, kFull + 32, std::max<int64_t>(-distance, 0)) - kFull) - 1;
 }
 
-Bias relative(const EncoderDecoderConfig& config, const TensorTable& table,
-              const std::string& stack, int64_t layer, bool encoder) {
+Bias relative(const LanguageConfig& config, const TensorTable& table, const std::string& stack,
+              int64_t layer, bool encoder) {
   const std::string name = config.bias_per_layer
                                ? stack + ".blocks." + std::to_string(layer) + ".bias"
                                : stack + ".bias";
@@ -174,7 +174,7 @@ Rows rows_of(ConstMat values) {
   return rows;
 }
 
-Rows t5_encode(const EncoderDecoderConfig& config, const TensorTable& table, const Rows& prefix) {
+Rows t5_encode(const LanguageConfig& config, const TensorTable& table, const Rows& prefix) {
   Rows x = prefix;
   for (int64_t i = 0; i < config.encoder_layers; ++i) {
     const std::string block = "lm.encoder.blocks." + std::to_string(i);
@@ -187,7 +187,7 @@ Rows t5_encode(const EncoderDecoderConfig& config, const TensorTable& table, con
   return rms_norm(table, "lm.encoder.norm", config.eps, x);
 }
 
-Rows t5_decode(const EncoderDecoderConfig& config, const TensorTable& table, const Rows& memory,
+Rows t5_decode(const LanguageConfig& config, const TensorTable& table, const Rows& memory,
                std::span<const int32_t> ids) {
   const WeightRef& embed = table.matrix("lm.embed");
   Rows x;

@@ -16,9 +16,9 @@ using Rows = std::vector<std::vector<double>>;
 
 Rows rows_of(ConstMat values);
 // prefix [S, D] -> encoder memory [S, D].
-Rows t5_encode(const EncoderDecoderConfig& config, const TensorTable& table, const Rows& prefix);
+Rows t5_encode(const LanguageConfig& config, const TensorTable& table, const Rows& prefix);
 // All decoder positions at once under a causal mask: logits [T, V] for decoder inputs ids[T].
-Rows t5_decode(const EncoderDecoderConfig& config, const TensorTable& table, const Rows& memory,
+Rows t5_decode(const LanguageConfig& config, const TensorTable& table, const Rows& memory,
                std::span<const int32_t> ids);
 // pixels [3][size * size] -> tokens [N, D]; and the pooled embedding of tokens.
 Rows vit_tokens(const VisionConfig& config, const TensorTable& table, const Rows& pixels);

@@ -41,6 +41,20 @@ std::string pali3_json() {
       .dump();
 }
 
+std::string paligemma_json(const std::string& text_extra) {
+  Json vision = Json::parse(siglip_json())["vision_config"];
+  const std::string text = R"({"model_type": "gemma2", "hidden_size": 12, "intermediate_size": 22,
+    "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 6,
+    "query_pre_attn_scalar": 7, "sliding_window": 3, "attn_logit_softcapping": 2.5,
+    "final_logit_softcapping": 9.0, "vocab_size": 37)" +
+                           (text_extra.empty() ? "" : ", " + text_extra) + "}";
+  return Json{{"model_type", "paligemma"},
+              {"vision_config", vision},
+              {"text_config", Json::parse(text)},
+              {"bos_token_id", 2}}
+      .dump();
+}
+
 Checkpoint tiny_checkpoint(const std::string& config, uint64_t seed, DType dtype) {
   ConfigFiles files;
   files.where = "tiny";

@@ -15,6 +15,9 @@ namespace pali::test {
 std::string t5_json(const std::string& extra = "");      // 2 + 3 layers, width 18, heads 3 x 10
 std::string siglip_json(const std::string& extra = "");  // two towers, width 12 and 10
 std::string pali3_json();
+// SigLIP tower, Gemma 2 of 3 layers, width 12, heads 4 x 6 over 2 of keys, window 3, both soft
+// caps.
+std::string paligemma_json(const std::string& text_extra = "");
 
 Checkpoint tiny_checkpoint(const std::string& config, uint64_t seed, DType dtype = DType::f32);
 Model tiny_model(const std::string& config, uint64_t seed);

@@ -23,6 +23,10 @@ enum class WeightType { automatic, f32, bf16, int8, int4 };
 // f32.
 enum class ComputeType { automatic, f32, bf16, int8 };
 
+// How a picture becomes the model's square of pixels: as Hugging Face's processors do (Pillow), or
+// as big_vision does (TensorFlow's bilinear), without or with antialias.
+enum class Preprocess { hf, bv, bv_aa };
+
 struct EngineOptions {
   int threads = 0;  // 0: the physical cores that this process may use
   Isa isa = Isa::best;
@@ -34,7 +38,8 @@ struct EngineOptions {
   std::filesystem::path mask_decoder;  // empty: vae-oid.npz beside the model, where there is one
   // Which checkpoint's prompts are used: "pt", "mix", "ft-vqav2", ... Empty: by the model's name.
   std::string task_style;
-  int64_t resolution = 0;  // 0: the model's own; else position embeddings are resized
+  std::optional<Preprocess> preprocess;  // none: as where the model comes from does
+  int64_t resolution = 0;                // 0: the model's own; else position embeddings are resized
   // Called on the loading thread with a fraction in [0, 1].
   std::function<void(double)> on_progress;
 };

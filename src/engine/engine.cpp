@@ -37,6 +37,18 @@ std::string main_dtype(const std::map<std::string, int64_t>& dtypes) {
   return most == dtypes.end() ? "f32" : most->first;
 }
 
+Pipeline pipeline_of(Preprocess preprocess) {
+  switch (preprocess) {
+    case Preprocess::hf:
+      return Pipeline::hf;
+    case Preprocess::bv:
+      return Pipeline::bv;
+    case Preprocess::bv_aa:
+      break;
+  }
+  return Pipeline::bv_aa;
+}
+
 // What the products are computed in.
 ComputeType resolve_compute(const EngineOptions& options, Isa isa, const std::string& dtype) {
   switch (options.compute) {
@@ -69,7 +81,7 @@ ModelInfo describe(const Model& model) {
   info.config_json = checkpoint.config.json;
   info.task_style = checkpoint.config.task_style;
   info.prompts = prompt_list(checkpoint.config.prompts);
-  info.preprocess = checkpoint.config.preprocess_name;
+  info.preprocess = pipeline_name(checkpoint.config.preprocessing.pipeline);
   info.dtype = main_dtype(info.dtypes);
   info.has_vision = model.vision.has_value();
   info.has_language = model.language != nullptr;
@@ -115,6 +127,9 @@ Engine Engine::open(const std::filesystem::path& model, const EngineOptions& opt
   const KernelTable kernels = kernel_table(isa);
   Checkpoint checkpoint =
       open_checkpoint(model, {options.mmap, options.tokenizer, options.task_style});
+  if (options.preprocess) {
+    checkpoint.config.preprocessing.pipeline = pipeline_of(*options.preprocess);
+  }
   checkpoint = cast_checkpoint(std::move(checkpoint), options.dtype);
   const std::string dtype = main_dtype(checkpoint.table.parameters_by_dtype());
   ModelOptions build;

@@ -3,8 +3,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/tensor.hpp"
@@ -31,16 +33,29 @@ enum class Resample { bilinear, bicubic };
 ImageU8 resize(int width, int height, std::span<const uint8_t> rgb, int new_width, int new_height,
                Resample filter);
 
+// resize_float.cpp: TensorFlow's bilinear resizing in f32, cut to 8 bits. Sizes >= 1.
+enum class Antialias { no, yes };
+ImageU8 resize_float(int width, int height, std::span<const uint8_t> rgb, int new_width,
+                     int new_height, Antialias antialias);
+
+// Whose processing: Hugging Face's (Pillow), or big_vision's (TensorFlow) without and with
+// antialias.
+enum class Pipeline { hf, bv, bv_aa };
+const char* pipeline_name(Pipeline pipeline);  // "hf", "bv", "bv-aa"
+std::optional<Pipeline> parse_pipeline(std::string_view name);
+
 // preprocess.cpp: what preprocessor_config.json says.
 struct Preprocessing {
   int64_t size = 224;  // side of the square
-  Resample resample = Resample::bicubic;
+  Pipeline pipeline = Pipeline::hf;
+  Resample resample = Resample::bicubic;  // of hf
   double rescale = 1.0 / 255.0;
   float mean[3] = {0.5f, 0.5f, 0.5f};
   float std[3] = {0.5f, 0.5f, 0.5f};
 };
 // Pixels[S, S, 3] as planes: [3, S*S], channel-major as the reference's NCHW tensors.
-// value = (u8 * rescale - mean) / std, computed as SiglipImageProcessor does.
+// value = (u8 * rescale - mean) / std, computed as SiglipImageProcessor does. With its own numbers
+// that is, bit for bit, big_vision's value_range(-1, 1): -1 + u8 / 255 * 2.
 Tensor preprocess(const Image& image, const Preprocessing& how);
 
 }  // namespace pali

@@ -1,10 +1,41 @@
-// Pixels as transformers' SiglipImageProcessor (Pillow backend) gives them to the vision tower.
+// Pixels as transformers' SiglipImageProcessor (Pillow backend) or big_vision's preprocessing gives
+// them to the vision tower.
 // Ref: transformers 5.23, image_transforms.py: rescale() multiplies in double and rounds to f32;
 // normalize() subtracts and divides in f32.
+#include <utility>
+
 #include "base/assert.hpp"
 #include "image/image.hpp"
 
 namespace pali {
+namespace {
+
+constexpr std::pair<Pipeline, const char*> kPipelines[] = {
+    {Pipeline::hf, "hf"}, {Pipeline::bv, "bv"}, {Pipeline::bv_aa, "bv-aa"}};
+
+ImageU8 resize_by(const Image& image, const Preprocessing& how, int side) {
+  if (how.pipeline == Pipeline::hf) {
+    return resize(image.width(), image.height(), image.rgb(), side, side, how.resample);
+  }
+  const Antialias antialias = how.pipeline == Pipeline::bv_aa ? Antialias::yes : Antialias::no;
+  return resize_float(image.width(), image.height(), image.rgb(), side, side, antialias);
+}
+
+}  // namespace
+
+const char* pipeline_name(Pipeline pipeline) {
+  for (const auto& [each, name] : kPipelines) {
+    if (each == pipeline) return name;
+  }
+  return "?";
+}
+
+std::optional<Pipeline> parse_pipeline(std::string_view name) {
+  for (const auto& [pipeline, each] : kPipelines) {
+    if (name == each) return pipeline;
+  }
+  return std::nullopt;
+}
 
 Tensor preprocess(const Image& image, const Preprocessing& how) {
   PALI_ASSERT(how.size >= 1 && how.size <= 1 << 14);
@@ -12,7 +43,7 @@ Tensor preprocess(const Image& image, const Preprocessing& how) {
   ImageU8 resized;
   std::span<const uint8_t> rgb = image.rgb();
   if (image.width() != side || image.height() != side) {
-    resized = resize(image.width(), image.height(), rgb, side, side, how.resample);
+    resized = resize_by(image, how, side);
     rgb = resized.rgb;
   }
   Tensor pixels(3, how.size * how.size);

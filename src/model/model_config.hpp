@@ -117,7 +117,6 @@ struct ModelConfig {
   std::optional<LanguageConfig> language;
   std::optional<ProjectorConfig> projector;
   Preprocessing preprocessing;
-  std::string preprocess_name = "hf";
   PromptTemplates prompts;
   PromptForm prompt_form;
   // Families whose checkpoints were trained for different tasks: which one this is ("pt",

@@ -69,6 +69,7 @@ Json to_json(const std::vector<std::string>& image_paths, const Request& request
   }
   object["dtype"] = info.dtype;
   object["compute"] = info.compute;
+  if (info.has_vision) object["preprocess"] = info.preprocess;
   object["timing"] = to_json(result.timing);
   return object;
 }

@@ -40,9 +40,12 @@ const Choices<ComputeType> kComputes = {{"auto", ComputeType::automatic},
                                         {"bf16", ComputeType::bf16},
                                         {"int8", ComputeType::int8}};
 
-// An option whose value is one of a few words.
-template <class Enum>
-void add_choice(CLI::App& verb, const std::string& name, Enum& value, const Choices<Enum>& choices,
+const Choices<Preprocess> kPipelines = {
+    {"hf", Preprocess::hf}, {"bv", Preprocess::bv}, {"bv-aa", Preprocess::bv_aa}};
+
+// An option whose value is one of a few words; `Value` is the enum, or an optional of it.
+template <class Value, class Enum>
+void add_choice(CLI::App& verb, const std::string& name, Value& value, const Choices<Enum>& choices,
                 const std::string& help) {
   std::string words;
   for (const auto& choice : choices) words += (words.empty() ? "" : "|") + choice.first;
@@ -120,7 +123,7 @@ CLI::Validator not_empty() {
 void add_model_options(CLI::App& verb, ModelArguments& arguments) {
   EngineOptions& engine = arguments.engine;
   verb.add_option("-m,--model", arguments.path,
-                  "Model folder or pali checkpoint; else PALI_MODEL, else the built-in model")
+                  "Model folder, .npz or pali checkpoint; else PALI_MODEL, else the built-in model")
       ->check(not_empty())
       ->type_name("PATH")
       ->group(kModel);
@@ -144,6 +147,8 @@ void add_model_options(CLI::App& verb, ModelArguments& arguments) {
       ->check(whole_number(1, 16384))
       ->type_name("N")
       ->group(kModel);
+  add_choice(verb, "--preprocess", engine.preprocess, kPipelines,
+             "How pictures are resized; else as where the model comes from does");
   add_machine_options(verb, engine);
   verb.add_flag("--no-mmap", arguments.no_mmap, "Read files into memory instead of mapping them")
       ->group(kModel);

@@ -57,6 +57,14 @@ Preprocessing read_preprocessing(const Json& json, const std::string& where, int
                                             "); 2 (bilinear) and 3 (bicubic) are known");
   }
   how.resample = resample == 2 ? Resample::bilinear : Resample::bicubic;
+  // Ours alone: a converted file keeps the processing of what it was made from.
+  const std::string name = fields.string("preprocess", pipeline_name(how.pipeline));
+  const std::optional<Pipeline> pipeline = parse_pipeline(name);
+  if (!pipeline) {
+    throw Error(ErrorCode::unsupported,
+                "preprocess " + quote(name) + " (" + where + "); hf, bv and bv-aa are known");
+  }
+  how.pipeline = *pipeline;
   how.rescale = fields.number("rescale_factor", 1e-9, 1e9, how.rescale);
   read_three(fields, "image_mean", how.mean);
   read_three(fields, "image_std", how.std);
@@ -110,6 +118,7 @@ Json preprocessing_json(const Preprocessing& how) {
               {"do_normalize", true},
               {"size", {{"height", how.size}, {"width", how.size}}},
               {"resample", how.resample == Resample::bilinear ? 2 : 3},
+              {"preprocess", pipeline_name(how.pipeline)},
               {"rescale_factor", how.rescale},
               {"image_mean", how.mean},
               {"image_std", how.std}};

@@ -1,5 +1,7 @@
 #include "io/weight_store.hpp"
 
+#include <algorithm>
+#include <iterator>
 #include <set>
 #include <system_error>
 #include <utility>
@@ -9,6 +11,7 @@
 #include "io/json.hpp"
 #include "io/npz.hpp"
 #include "io/safetensors.hpp"
+#include "io/torch_file.hpp"
 #include "pali/error.hpp"
 
 namespace pali {
@@ -16,8 +19,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kSingle = "model.safetensors";
-constexpr const char* kIndex = "model.safetensors.index.json";
+// How the weights of a folder are named, in the order of preference.
+struct Naming {
+  const char* single;
+  const char* index;
+  bool pickled = false;
+};
+constexpr Naming kNamings[] = {
+    {"model.safetensors", "model.safetensors.index.json"},
+    {"pytorch_model.bin", "pytorch_model.bin.index.json", /*pickled=*/true}};
 
 bool is_there(const fs::path& path) {
   std::error_code ignored;
@@ -37,11 +47,13 @@ std::string shell_quote(const std::string& text) {
   return quoted + "'";
 }
 
-[[noreturn]] void refuse_pickle(const fs::path& folder) {
+[[noreturn]] void refuse_bare_pickle(const fs::path& file) {
+  const fs::path folder = file.parent_path();
   throw Error(
       ErrorCode::unsupported,
-      "the weights are in PyTorch's pickle format, pytorch_model*.bin (" + folder.string() +
-          "); convert them once: python3 -c \"import glob, sys, torch; from safetensors.torch "
+      "a bare pickle, as PyTorch wrote before version 1.6 (" + file.string() +
+          "); convert the weights once: python3 -c \"import glob, sys, torch; from "
+          "safetensors.torch "
           "import save_file; d = sys.argv[1]; save_file({k: v.clone().contiguous() for f in "
           "sorted(glob.glob(glob.escape(d) + '/pytorch_model*.bin')) for k, v in torch.load(f, "
           "map_location='cpu', weights_only=True).items()}, d + '/model.safetensors')\" " +
@@ -58,8 +70,16 @@ bool is_plain_name(const std::string& name) {
 
 int64_t StoredTensor::elements() const { return bytes / dtype_bytes(dtype); }
 
-// Maps a file and hands out its tensors; `wanted` empty takes all.
-static std::vector<StoredTensor> map_tensors(const MappedFile& file, SafetensorsHeader& header) {
+void WeightStore::add(StoredTensor tensor) {
+  std::string name = tensor.name;
+  tensors_.emplace(std::move(name), std::move(tensor));
+}
+
+const MappedFile& WeightStore::map(const fs::path& file, bool use_mmap) {
+  return files_.emplace_back(MappedFile::open(file, use_mmap));
+}
+
+static std::vector<StoredTensor> safetensors_of(const MappedFile& file, SafetensorsHeader& header) {
   header = parse_safetensors(file.bytes(), file.path().string());
   std::vector<StoredTensor> tensors;
   tensors.reserve(header.entries.size());
@@ -74,14 +94,22 @@ static std::vector<StoredTensor> map_tensors(const MappedFile& file, Safetensors
   return tensors;
 }
 
+// The tensors of one file of a folder.
+static std::vector<StoredTensor> tensors_of(const MappedFile& file, const Naming& naming) {
+  if (!naming.pickled) {
+    SafetensorsHeader header;
+    return safetensors_of(file, header);
+  }
+  if (!is_torch_zip(file.bytes())) refuse_bare_pickle(file.path());
+  return read_torch_file(file.bytes(), file.path().string());
+}
+
 WeightStore WeightStore::open_safetensors(const fs::path& file, bool use_mmap) {
   WeightStore store;
   store.where_ = file.string();
-  store.files_.push_back(MappedFile::open(file, use_mmap));
   SafetensorsHeader header;
-  for (StoredTensor& tensor : map_tensors(store.files_.back(), header)) {
-    std::string name = tensor.name;
-    store.tensors_.emplace(std::move(name), std::move(tensor));
+  for (StoredTensor& tensor : safetensors_of(store.map(file, use_mmap), header)) {
+    store.add(std::move(tensor));
   }
   store.metadata_ = std::move(header.metadata);
   return store;
@@ -90,34 +118,18 @@ WeightStore WeightStore::open_safetensors(const fs::path& file, bool use_mmap) {
 WeightStore WeightStore::open_npz(const fs::path& file, bool use_mmap) {
   WeightStore store;
   store.where_ = file.string();
-  store.files_.push_back(MappedFile::open(file, use_mmap));
-  for (StoredTensor& tensor : read_npz(store.files_.back().bytes(), store.where_)) {
-    std::string name = tensor.name;
-    store.tensors_.emplace(std::move(name), std::move(tensor));
+  for (StoredTensor& tensor : read_npz(store.map(file, use_mmap).bytes(), store.where_)) {
+    store.add(std::move(tensor));
   }
   return store;
 }
 
-WeightStore WeightStore::open_folder(const fs::path& folder, bool use_mmap) {
-  if (is_there(folder / kSingle)) {
-    WeightStore store = open_safetensors(folder / kSingle, use_mmap);
-    store.metadata_.clear();
-    return store;
-  }
-  if (!is_there(folder / kIndex)) {
-    if (is_there(folder / "pytorch_model.bin") ||
-        is_there(folder / "pytorch_model.bin.index.json")) {
-      refuse_pickle(folder);
-    }
-    throw Error(ErrorCode::not_found, std::string("no weights: neither ") + kSingle + " nor " +
-                                          kIndex + " (" + folder.string() +
-                                          "); download the model's safetensors files into it");
-  }
-
-  const std::string where = (folder / kIndex).string();
-  const Json index = read_json_file(folder / kIndex);
+// Shards by name, and the tensors that the index expects in each.
+static std::map<std::string, std::set<std::string>> read_index(const fs::path& path) {
+  const std::string where = path.string();
+  const Json index = read_json_file(path);
   const JsonFields weight_map = JsonFields(index, where).object("weight_map");
-  std::map<std::string, std::set<std::string>> shards;  // file -> names expected in it
+  std::map<std::string, std::set<std::string>> shards;
   for (const auto& [name, value] : index["weight_map"].items()) {
     const std::string shard = weight_map.string(name);
     if (!is_plain_name(shard)) {
@@ -131,26 +143,44 @@ WeightStore WeightStore::open_folder(const fs::path& folder, bool use_mmap) {
     throw Error(ErrorCode::corrupt_file,
                 "weight_map is empty (" + where + "); download the index again");
   }
+  return shards;
+}
 
+WeightStore WeightStore::open_folder(const fs::path& folder, bool use_mmap) {
   WeightStore store;
+  const auto found =
+      std::find_if(std::begin(kNamings), std::end(kNamings), [&](const Naming& each) {
+        return is_there(folder / each.single) || is_there(folder / each.index);
+      });
+  if (found == std::end(kNamings)) {
+    throw Error(ErrorCode::not_found, std::string("no weights: neither ") + kNamings[0].single +
+                                          " nor " + kNamings[0].index + " nor " +
+                                          kNamings[1].single + " (" + folder.string() +
+                                          "); download the model's safetensors files into it");
+  }
+  if (is_there(folder / found->single)) {
+    const fs::path path = folder / found->single;
+    store.where_ = path.string();
+    for (StoredTensor& tensor : tensors_of(store.map(path, use_mmap), *found)) {
+      store.add(std::move(tensor));
+    }
+    return store;
+  }
   store.where_ = folder.string();
-  for (auto& [shard, names] : shards) {
+  for (auto& [shard, names] : read_index(folder / found->index)) {
     const fs::path path = folder / shard;
     if (!is_there(path)) {
-      throw Error(ErrorCode::not_found, "shard " + quote(shard) +
-                                            " is missing, the index names it (" + where +
-                                            "); download all shards");
+      throw Error(ErrorCode::not_found,
+                  "shard " + quote(shard) + " is missing, the index names it (" +
+                      (folder / found->index).string() + "); download all shards");
     }
-    store.files_.push_back(MappedFile::open(path, use_mmap));
-    SafetensorsHeader header;
-    for (StoredTensor& tensor : map_tensors(store.files_.back(), header)) {
+    std::set<std::string> expected = names;
+    for (StoredTensor& tensor : tensors_of(store.map(path, use_mmap), *found)) {
       // Shards may hold more than the index lists; only what it lists is the model.
-      if (names.erase(tensor.name) == 0) continue;
-      std::string name = tensor.name;
-      store.tensors_.emplace(std::move(name), std::move(tensor));
+      if (expected.erase(tensor.name) > 0) store.add(std::move(tensor));
     }
-    if (!names.empty()) {
-      throw Error(ErrorCode::corrupt_file, "tensor " + quote(*names.begin()) +
+    if (!expected.empty()) {
+      throw Error(ErrorCode::corrupt_file, "tensor " + quote(*expected.begin()) +
                                                " is not in the shard that the index names (" +
                                                path.string() + "); download all shards again");
     }
@@ -182,7 +212,7 @@ std::span<std::byte> WeightStore::add_owned(std::string name, DType dtype,
   tensor.shape = std::move(shape);
   tensor.data = data;
   tensor.bytes = *bytes;
-  tensors_.emplace(std::move(name), std::move(tensor));
+  add(std::move(tensor));
   return {data, static_cast<size_t>(*bytes)};
 }
 

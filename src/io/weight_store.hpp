@@ -52,8 +52,8 @@ class WeightStore {
   // Throws Error.
   static WeightStore open_npz(const std::filesystem::path& file, bool use_mmap = true);
   // A folder with model.safetensors, or model.safetensors.index.json and its shards (plain file
-  // names; symlinks are followed). Only pytorch_model.bin: Error(unsupported) with the line of
-  // Python that converts it.
+  // names; symlinks are followed); else pytorch_model.bin in the same way. A bare pickle of an old
+  // PyTorch: Error(unsupported) with the line of Python that converts it.
   static WeightStore open_folder(const std::filesystem::path& folder, bool use_mmap = true);
 
   const std::map<std::string, StoredTensor, std::less<>>& tensors() const { return tensors_; }
@@ -70,6 +70,9 @@ class WeightStore {
   void absorb(WeightStore&& other, const std::string& prefix);
 
  private:
+  void add(StoredTensor tensor);
+  const MappedFile& map(const std::filesystem::path& file, bool use_mmap);
+
   std::map<std::string, StoredTensor, std::less<>> tensors_;
   std::map<std::string, std::string> metadata_;
   std::vector<MappedFile> files_;

@@ -110,8 +110,8 @@ TEST(WeightStore, FoldersWithoutSafetensors) {
                [&] { WeightStore::open_folder(folder / "absent"); });
   folder.write("pytorch_model.bin", "x");
   expect_error(ErrorCode::unsupported,
-               {"python3 -c \"", "save_file", "weights_only=True", "clone()",
-                "'" + folder.path().string() + "'"},
+               {"pytorch_model.bin", "a bare pickle", "python3 -c \"", "save_file",
+                "weights_only=True", "clone()", "'" + folder.path().string() + "'"},
                [&] { WeightStore::open_folder(folder.path()); });
 }
 

@@ -36,7 +36,7 @@ class Projector {
 
 // A checkpoint opened and checked, nothing computed yet.
 struct Checkpoint {
-  std::string format;  // "huggingface", "pali"
+  std::string format;  // "huggingface", "big_vision", "pali"
   std::filesystem::path path;
   ModelConfig config;
   WeightStore store;
@@ -52,7 +52,7 @@ struct CheckpointOptions {
       {};  // configs/task_style.hpp; empty: as the checkpoint says, or its name
 };
 
-// A Hugging Face folder or a pali checkpoint. Throws Error.
+// A Hugging Face folder, a big_vision .npz or a pali checkpoint. Throws Error.
 Checkpoint open_checkpoint(const std::filesystem::path& path,
                            const CheckpointOptions& options = {});
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/quote.hpp"
+#include "model/configs/big_vision.hpp"
 #include "model/configs/task_style.hpp"
 
 namespace pali {
@@ -55,13 +56,17 @@ void refuse_other_files(const fs::path& path) {
   }
   if (extension == ".bin" || extension == ".pt" || extension == ".pth") {
     throw Error(ErrorCode::unsupported,
-                "PyTorch's pickle files are not read" + where +
-                    "give the folder that holds it, and pali says how to convert it");
+                "one file of a model" + where + "give the folder that holds it and config.json");
   }
   if (extension == ".json" || extension == ".model") {
     throw Error(ErrorCode::invalid_argument,
                 "one file of a model" + where + "give the folder that holds it and the others");
   }
+}
+
+bool is_zip(const fs::path& file) {
+  const std::array<char, 4> head = first_bytes(file);
+  return std::string_view(head.data(), 2) == "PK" || file.extension() == ".npz";
 }
 
 // The first bytes of what people give instead of a model.
@@ -292,16 +297,18 @@ Checkpoint open_checkpoint(const fs::path& path, const CheckpointOptions& option
                                                    path.string() +
                                                    "); give a model folder or a pali checkpoint");
     }
-    if (path.extension() == ".npz") {
-      throw Error(ErrorCode::unsupported,
-                  "big_vision .npz checkpoints are not read by this version (" + path.string() +
-                      "); use the model's Hugging Face folder");
-    }
     refuse_other_files(path);
-    store = WeightStore::open_safetensors(path, options.mmap);
-    files = metadata_files(store);
+    if (is_zip(path)) {
+      format = "big_vision";
+      store = WeightStore::open_npz(path, options.mmap);
+      files = big_vision_files(store);
+    } else {
+      store = WeightStore::open_safetensors(path, options.mmap);
+      files = metadata_files(store);
+    }
   }
   Family family = read_family(files);
+  if (format == "big_vision") use_big_vision_names(store, family.rules);
   apply_task_style(options.task_style.empty() ? files.task_style : options.task_style, path,
                    family.config);
   if (format == "huggingface") store = WeightStore::open_folder(path, options.mmap);

@@ -46,7 +46,7 @@ class Messages(Case):
 
     def test_folders_that_must_be_converted(self):
         model = self.copy("config.json", "spiece.model")
-        (model / "pytorch_model.bin").write_bytes(b"PK")
+        (model / "pytorch_model.bin").write_bytes(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.")
         self.fails(1, "run", "-m", model, says=["pytorch_model", "python3 -c", "save_file"])
         model = self.copy("config.json", "model.safetensors")
         (model / "tokenizer.json").write_text("{}")
@@ -64,8 +64,9 @@ class Messages(Case):
         (self.folder / "x.gguf").write_bytes(b"GGUF" + bytes(20))
         (self.folder / "pytorch_model.bin").write_bytes(b"PK\3\4" + bytes(20))
         (self.folder / "x.npz").write_bytes(b"PK\3\4" + bytes(20))
-        for name, says in [("x.gguf", "GGUF"), ("pytorch_model.bin", "pickle"), ("x.npz", "npz")]:
-            self.fails(1, "inspect", self.folder / name, says=[says, "folder"])
+        for name, says in [("x.gguf", ["GGUF", "folder"]), ("pytorch_model.bin", "give the folder"),
+                           ("x.npz", ["no end of a zip directory", "x.npz"])]:
+            self.fails(1, "inspect", self.folder / name, says=says)
         for name in ["config.json", "spiece.model", "model.safetensors"]:
             self.fails(1, "inspect", MODELS / "ul2" / name, says="give the folder")
 

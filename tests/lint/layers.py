@@ -29,6 +29,7 @@ ONE_FILE = {
     "stb_image.h": {"src/image/decode.cpp"},
     "stb_image_write.h": {"src/image/encode.cpp"},
     "oneapi/dnnl": {"src/matmul/onednn.cpp"},
+    "zlib.h": {"src/io/zip.cpp"},
 }
 MAX_LINES = 600
 

@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
 
+#include "io/json.hpp"
 #include "pali/pali.hpp"
 #include "parity/golden.hpp"
 #include "parity/rig.hpp"
@@ -164,6 +166,96 @@ INSTANTIATE_TEST_SUITE_P(Languages, ComposeAny,
                          ::testing::Values("t5_v1_1", "ul2", "mt5", "umt5", "t5_original",
                                            "flan_t5", "ul2_bf16", "ul2_sharded"),
                          [](const auto& test) { return test.param; });
+
+// PyTorch's own files, whole and in shards, of a model that the folder has as safetensors.
+TEST(Containers, PytorchModelBinGivesTheBitsOfSafetensors) {
+  const Engine folder = Engine::open(model_dir("ul2_bf16"), exact());
+  for (const char* name : {"ul2_bin", "ul2_bin_sharded"}) {
+    const Engine other = Engine::open(model_dir(name), exact());
+    EXPECT_TRUE(other.info().warnings.empty()) << name;
+    expect_same_engine(folder, other, Golden::of_model("ul2_bf16"));
+  }
+}
+
+// big_vision's .npz: its own layouts, stored or deflated, with and without "params/".
+class Npz : public Files {
+ protected:
+  // Opens the one .npz of a folder, processing images as Hugging Face does.
+  static Engine open(const std::string& folder) {
+    EngineOptions options = exact();
+    options.preprocess = Preprocess::hf;
+    return Engine::open(npz_of(folder), options);
+  }
+  static fs::path npz_of(const std::string& folder) {
+    for (const auto& entry : fs::directory_iterator(model_dir(folder))) {
+      if (entry.path().extension() == ".npz") return entry.path();
+    }
+    return {};
+  }
+  // The folder with what big_vision always does, whatever its config says.
+  fs::path as_big_vision(const std::string& name) const {
+    const fs::path copy = file(name);
+    fs::copy(model_dir(name), copy);
+    Json config = read_json_file(copy / "config.json");
+    Json& text = config["text_config"];
+    text["final_logit_softcapping"] = text["sliding_window"] = nullptr;
+    text["attn_logit_softcapping"] = 50.0;
+    text["query_pre_attn_scalar"] = text["head_dim"];
+    std::ofstream(copy / "config.json") << config.dump();
+    return copy;
+  }
+};
+
+TEST_F(Npz, SiglipGivesTheBitsOfTheFolder) {
+  const Engine npz = open("siglip_npz");
+  EXPECT_EQ(npz.info().format, "big_vision");
+  EXPECT_EQ(npz.info().image_size, 48);
+  EXPECT_TRUE(npz.info().warnings.empty());
+  expect_same_engine(Engine::open(model_dir("siglip_two_tower"), exact()), npz,
+                     Golden::of_model("siglip_two_tower"));
+}
+
+TEST_F(Npz, PaliGemmaGivesTheBitsOfTheFolder) {
+  for (const auto& [npz_folder, folder] : {std::pair("paligemma_npz", "paligemma_bf16"),
+                                           std::pair("paligemma2_npz", "paligemma2_bf16")}) {
+    const Engine npz = open(npz_folder);
+    EXPECT_EQ(npz.info().family, "paligemma");
+    EXPECT_EQ(npz.info().image_size, 44) << "by the file's name: 42 px have as many patches";
+    EXPECT_TRUE(npz.info().warnings.empty());
+    expect_same_engine(Engine::open(as_big_vision(folder), exact()), npz, Golden::of_model(folder));
+  }
+}
+
+TEST_F(Npz, ProcessingFollowsTheOriginAlsoThroughConversion) {
+  const fs::path source = npz_of("paligemma_npz");
+  const Engine npz = Engine::open(source, exact());
+  EXPECT_EQ(npz.info().preprocess, "bv-aa");
+  EXPECT_EQ(Engine::open(model_dir("paligemma_bf16"), exact()).info().preprocess, "hf");
+  ConvertOptions options;
+  options.source = source;
+  options.output = file("model.safetensors");
+  convert(options);
+  const Engine converted = Engine::open(options.output, exact());
+  EXPECT_EQ(converted.info().preprocess, "bv-aa");
+  expect_same_engine(npz, converted, Golden::of_model("paligemma_bf16"));
+  // Another processing gives other pixels.
+  const Image image = Image::from_file(image_file("rgb_37x53.png"));
+  EXPECT_NE(npz.embed_tokens(image).values, open("paligemma_npz").embed_tokens(image).values);
+}
+
+TEST_F(Npz, PartsOfAComposedModel) {
+  ConvertOptions options;
+  options.vision = npz_of("siglip_npz");
+  options.language = model_dir("ul2_bin");
+  options.resolution = 64;  // not the file's: its positions are resized
+  options.output = file("composed.safetensors");
+  convert(options);
+  EngineOptions resized = exact();
+  resized.resolution = 64;
+  const Image image = Image::from_file(image_file("rgb_37x53.png"));
+  EXPECT_EQ(Engine::open(options.output, exact()).embed_tokens(image).values,
+            Engine::open(options.vision, resized).embed_tokens(image).values);
+}
 
 // Norms and tables stay f32 in a bf16 checkpoint, unlike in the bf16 folder; so this compares with
 // the f32 golden, at bf16's precision.

@@ -1,6 +1,7 @@
 """Regenerates every golden and tiny model under tests/data, in order. See README.md."""
 
 import common
+import make_formats
 import make_images
 import make_masks
 import make_models
@@ -17,6 +18,7 @@ def main():
     make_posemb.main()
     make_masks.main([])
     make_models.main()
+    make_formats.main()
     total = sum(f.stat().st_size for f in common.DATA.rglob("*") if f.is_file())
     common.log(f"tests/data: {total / 1e6:.2f} MB")
 

@@ -109,7 +109,7 @@ TEST(Checkpoint, RefusesWhatIsNoModel) {
   expect_refused(test::data("images/rgb420.jpg"), ErrorCode::invalid_argument, "an image");
   expect_refused(test::data("images/rgba.png"), ErrorCode::invalid_argument, "an image");
   write_text(folder / "weights.npz", "PK\x03\x04");
-  expect_refused(folder / "weights.npz", ErrorCode::unsupported, "npz");
+  expect_refused(folder / "weights.npz", ErrorCode::corrupt_file, "zip directory");
   write_text(folder / "nothing.safetensors", "");
   expect_refused(folder / "nothing.safetensors", ErrorCode::corrupt_file, "empty");
   expect_refused(kModels / "ul2" / "model.safetensors", ErrorCode::unsupported, "pali convert");

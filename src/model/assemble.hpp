@@ -52,8 +52,9 @@ struct CheckpointOptions {
       {};  // configs/task_style.hpp; empty: as the checkpoint says, or its name
 };
 
-// A Hugging Face folder, a big_vision .npz or a pali checkpoint. Throws Error.
-Checkpoint open_checkpoint(const std::filesystem::path& path,
+// A Hugging Face folder, a big_vision .npz or a pali checkpoint, by path or by its name on the hub
+// (model/hub_cache.hpp). Throws Error.
+Checkpoint open_checkpoint(const std::filesystem::path& model,
                            const CheckpointOptions& options = {});
 
 // Parts of a PaLI-3 put together in memory: what `pali convert --vision --language` writes.

@@ -11,6 +11,7 @@
 #include "base/quote.hpp"
 #include "model/configs/big_vision.hpp"
 #include "model/configs/task_style.hpp"
+#include "model/hub_cache.hpp"
 
 namespace pali {
 namespace {
@@ -18,21 +19,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kMaxConfigBytes = 16 << 20;
-
-// A name of the hub, "owner/name", that is no path here.
-std::string advice_on_missing(const fs::path& path) {
-  const std::string name = path.string();
-  const size_t slash = name.find('/');
-  const bool hub = slash != std::string::npos && slash > 0 && slash + 1 < name.size() &&
-                   name.find('/', slash + 1) == std::string::npos && name[0] != '.' &&
-                   !path.has_extension();
-  std::string advice = "check the path of the model";
-  if (hub) {
-    advice +=
-        ", or download it first: hf download " + name + " --local-dir " + path.filename().string();
-  }
-  return advice;
-}
 
 // What a file begins with; zeros where it is none (a named pipe would wait for its writer).
 std::array<char, 4> first_bytes(const fs::path& file) {
@@ -255,10 +241,6 @@ void open_tokenizer(Checkpoint& checkpoint, const TokenizerOpener& opener, const
 
 }  // namespace
 
-std::string last_name(const fs::path& path) {
-  return (path.has_filename() ? path : path.parent_path()).filename().string();
-}
-
 Checkpoint bind_checkpoint(Family family, WeightStore store, std::string format, fs::path path) {
   Checkpoint checkpoint;
   checkpoint.format = std::move(format);
@@ -277,17 +259,13 @@ Checkpoint bind_checkpoint(Family family, WeightStore store, std::string format,
   return checkpoint;
 }
 
-Checkpoint open_checkpoint(const fs::path& path, const CheckpointOptions& options) {
+Checkpoint open_checkpoint(const fs::path& model, const CheckpointOptions& options) {
+  const fs::path path = find_model(model);
   std::error_code error;
-  const fs::file_status status = fs::status(path, error);
-  if (!fs::exists(status)) {
-    throw Error(ErrorCode::not_found,
-                "no such file or folder (" + path.string() + "); " + advice_on_missing(path));
-  }
   ConfigFiles files;
   WeightStore store;
   std::string format;
-  if (fs::is_directory(status)) {
+  if (fs::is_directory(path, error)) {
     format = "huggingface";
     files = folder_files(path);
   } else {

@@ -12,9 +12,6 @@ namespace pali {
 Checkpoint bind_checkpoint(Family family, WeightStore store, std::string format,
                            std::filesystem::path path);
 
-// The last component of a path, also where that ends in a slash: what provenance names.
-std::string last_name(const std::filesystem::path& path);
-
 // Keys of a pali checkpoint's __metadata__ (models/FORMAT.md).
 namespace metadata_key {
 inline constexpr const char* kFormat = "format";           // "pali"

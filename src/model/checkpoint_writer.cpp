@@ -5,6 +5,7 @@
 #include "io/safetensors.hpp"
 #include "model/checkpoint.hpp"
 #include "model/configs/shared_files.hpp"
+#include "model/hub_cache.hpp"
 #include "model/storage.hpp"
 
 namespace pali {
@@ -60,7 +61,7 @@ std::vector<TensorError> write_checkpoint(const Checkpoint& checkpoint, std::opt
   // Where the weights came from first: a copy of a copy is the same file.
   const auto source = checkpoint.store.metadata().find(metadata_key::kSource);
   metadata[metadata_key::kSource] =
-      source == checkpoint.store.metadata().end() ? last_name(checkpoint.path) : source->second;
+      source == checkpoint.store.metadata().end() ? model_name(checkpoint.path) : source->second;
   write_safetensors(path, tensors, metadata);
   return errors;
 }

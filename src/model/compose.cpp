@@ -5,6 +5,7 @@
 #include "base/quote.hpp"
 #include "model/checkpoint.hpp"
 #include "model/configs/shared_files.hpp"
+#include "model/hub_cache.hpp"
 #include "model/random.hpp"
 
 namespace pali {
@@ -178,7 +179,7 @@ Checkpoint compose_checkpoint(const ComposeOptions& options) {
 
   Checkpoint composed =
       bind_checkpoint(std::move(family), std::move(store), "pali",
-                      last_name(options.vision) + " + " + last_name(options.language));
+                      model_name(options.vision) + " + " + model_name(options.language));
   composed.tokenizer = std::move(language.tokenizer);
   if (composed.tokenizer) {
     composed.config.language->extra_ids = composed.tokenizer->extra_ids();

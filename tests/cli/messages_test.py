@@ -72,7 +72,7 @@ class Messages(Case):
 
     def test_names_of_the_hub(self):
         self.fails(1, "run", "-m", "google/flan-t5-small",
-                   says="hf download google/flan-t5-small --local-dir flan-t5-small")
+                   says=["huggingface", "hf download google/flan-t5-small"])
         done = self.fails(1, "run", "-m", self.folder / "nowhere")
         self.assertNotIn("hf download", done.err)
 

@@ -187,6 +187,22 @@ void TensorTable::load(const WeightStore& store) {
   }
 }
 
+void TensorTable::turn() {
+  for (auto& [name, tensor] : bound_) {
+    WeightRef& ref = tensor.ref;
+    if (ref.rows_contiguous() || ref.out == 1) continue;
+    TensorView view;
+    view.out = {{ref.out, ref.out_stride}};
+    view.in = {{ref.in, ref.in_stride}};
+    const int64_t element = dtype_bytes(ref.dtype);
+    std::byte* turned = own(ref.out * ref.in * element);
+    view.copy(ref.data, element, turned);
+    ref.data = turned;
+    ref.out_stride = ref.in;
+    ref.in_stride = 1;
+  }
+}
+
 void TensorTable::check_scales(const std::string& where) const {
   for (const auto& [name, tensor] : bound_) {
     const WeightRef& ref = tensor.ref;

@@ -67,6 +67,9 @@ class TensorTable {
   // file takes no pass over it. `store` is the one of bind. Throws Error(corrupt_file).
   void load(const WeightStore& store);
 
+  // After load(): puts the rows of every matrix one after another, as products want them. What lies
+  // so already stays where it is.
+  void turn();
   bool has(std::string_view name) const;
   // After load(). Throws Error(internal) for a name without a row or an absent optional one.
   const WeightRef& matrix(std::string_view name) const;

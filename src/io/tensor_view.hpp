@@ -21,7 +21,7 @@ struct TensorView {
 
   // Rows and columns each at a constant distance: out_stride, in_stride. Else empty.
   std::optional<std::pair<int64_t, int64_t>> strides() const;
-  // Copies the matrix row by row, elements of `bytes` bytes.
+  // Copies the matrix row by row, elements of `bytes` bytes: 2 or 4.
   void copy(const std::byte* from, int64_t bytes, std::byte* to) const;
 };
 

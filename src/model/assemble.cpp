@@ -17,6 +17,7 @@ Model build_model(Checkpoint checkpoint, const ModelOptions& options) {
   const ModelConfig& config = model.checkpoint.config;
   progress(0.0);
   model.checkpoint.table.load(model.checkpoint.store);
+  model.checkpoint.table.turn();
   const TensorTable& table = model.checkpoint.table;
   if (config.vision) {
     model.vision.emplace(*config.vision, table, options.policy, options.resolution);

@@ -163,6 +163,10 @@ TEST(TensorTable, AxesAreTurnedPickedAndSplit) {
   EXPECT_EQ(table.matrix("our.dense").data, store.find("dense")->data);
   EXPECT_TRUE(table.bound().at("our.conv").ref.empty());
   table.load(store);
+  EXPECT_FALSE(table.matrix("our.dense").rows_contiguous());
+  EXPECT_EQ(at("our.dense", 2, 1), 1 * 3 + 2);
+  table.turn();
+  EXPECT_TRUE(table.matrix("our.dense").rows_contiguous());
   EXPECT_EQ(at("our.dense", 2, 1), 1 * 3 + 2);
   EXPECT_EQ(at("our.heads", 4, 3), 3 * 6 + 4);
   EXPECT_EQ(at("our.stack", 2, 1), 3 * 6 + 1 * 3 + 2);

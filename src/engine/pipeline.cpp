@@ -58,8 +58,8 @@ Tensor encode_images(const EngineState& engine, const Context& context,
   const VisionTower& vision = *engine.model.vision;
   Preprocessing how = engine.model.checkpoint.config.preprocessing;
   how.size = vision.image_size();
-  Tensor visual(static_cast<int64_t>(images.size()) * vision.tokens(),
-                engine.model.projector->width());
+  const int64_t count = engine.model.projector->tokens(vision.tokens());  // of an image
+  Tensor visual(static_cast<int64_t>(images.size()) * count, engine.model.projector->width());
   for (size_t j = 0; j < images.size(); ++j) {
     Context named = context;
     Tracer prefixed;
@@ -73,8 +73,7 @@ Tensor encode_images(const EngineState& engine, const Context& context,
     if (region) frame_region(pixels, how, images[j].width(), images[j].height(), *region);
     const Tensor tokens = vision.run(named, pixels.view());
     const Tensor projected = engine.model.projector->run(named, tokens.view());
-    copy_rows(projected.view(),
-              visual.view().rows_from(static_cast<int64_t>(j) * vision.tokens(), vision.tokens()));
+    copy_rows(projected.view(), visual.view().rows_from(static_cast<int64_t>(j) * count, count));
   }
   return visual;
 }

@@ -21,15 +21,20 @@
 
 namespace pali {
 
-// Visual tokens into the language model's width. Ref: PaLI-3, section 3.1: one linear layer.
+// Visual tokens into the language model's width. Ref: PaLI-3, section 3.1: one linear layer;
+// T5Gemma2MultiModalProjector pools and norms before it.
 class Projector {
  public:
   Projector(const ProjectorConfig& config, const TensorTable& table, const MatmulPolicy& policy);
-  // [N, Dv] -> [N, D]. Stage: projected.
+  // [N, Dv], a square of tokens where they are pooled -> [tokens(N), D]. Stage: projected.
   Tensor run(const Context& context, ConstMat tokens) const;
   int64_t width() const { return weight_->out(); }
+  // How many are left of N visual tokens.
+  int64_t tokens(int64_t visual) const;
 
  private:
+  ProjectorConfig config_;
+  std::vector<float> norm_;
   std::unique_ptr<PackedLinear> weight_;
   std::vector<float> bias_;
 };

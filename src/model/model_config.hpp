@@ -82,9 +82,13 @@ struct LanguageConfig {
   int extra_ids = 0;  // <extra_id_N> beyond the tokenizer's pieces
 };
 
+// Visual tokens into the language model's width: pooled, normed, multiplied.
 struct ProjectorConfig {
   int64_t in = 0, out = 0;
   bool bias = true;
+  int64_t pool = 1;   // squares of pool x pool tokens are averaged
+  bool norm = false;  // RMSNorm before the product, weights stored as w of 1 + w
+  float norm_eps = 1e-6f;
 };
 
 // How a prompt and its images become the model's input.

@@ -53,7 +53,7 @@ class Messages(Case):
         self.fails(1, "run", "-m", model, says=["field 'model' is missing", "tokenizer.json"])
 
     def test_models_of_other_kinds(self):
-        for kind in ["idefics3", "llama", "t5gemma2"]:
+        for kind in ["idefics3", "llama", "gemma3"]:
             model = self.copy()
             (model / "config.json").write_text('{"model_type": "%s"}' % kind)
             for arguments in [["caption", PHOTO, "-m", model], ["inspect", model],

@@ -1,5 +1,5 @@
-// PaliGemma 1 and 2 against transformers: image -> tokens -> projector -> prefix -> text; no image,
-// one and two; on every way.
+// PaliGemma 1 and 2, and T5Gemma 2, against transformers: image -> tokens -> projector -> prefix ->
+// text; no image, one and two; on every way.
 #include <gtest/gtest.h>
 
 #include "engine/state.hpp"
@@ -54,6 +54,20 @@ PaliGemmaRun run_case(Rig& rig, const Json& item) {
 
 // The processor's ids with each run of an image's placeholders as one place.
 std::vector<int32_t> expected_ids(const Json& item) {
+  if (item.contains("image_token")) {
+    const auto image = item["image_token"].get<int32_t>();
+    const auto tokens = item["tokens_per_image"].get<int>();
+    std::vector<int32_t> out;
+    int seen = 0;
+    for (const int32_t id : ids(item["input_ids"])) {
+      if (id != image) {
+        out.push_back(id);
+      } else if (seen++ % tokens == 0) {
+        out.push_back(kImagePlace);
+      }
+    }
+    return out;
+  }
   std::vector<int32_t> out(item["images"].size(), kImagePlace);
   const std::vector<int32_t> text = ids(item["text_ids"]);
   out.insert(out.end(), text.begin(), text.end());
@@ -96,7 +110,8 @@ TEST_P(PaliGemma, SameBitsOnTwoThreads) {
 
 INSTANTIATE_TEST_SUITE_P(Models, PaliGemma,
                          ::testing::ValuesIn(runs_of({"paligemma", "paligemma_bf16", "paligemma2",
-                                                      "paligemma2_bf16"})),
+                                                      "paligemma2_bf16", "t5gemma2",
+                                                      "t5gemma2_bf16"})),
                          run_name);
 
 }  // namespace

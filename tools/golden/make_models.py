@@ -13,6 +13,7 @@ from pali3 import PALI_CASES, make_pali3, pali3_goldens, pali3_state
 from paligemma import PALIGEMMA_MODELS, make_paligemma
 from siglip import make_siglip_two_tower, make_siglip_vision
 from t5 import PROMPTS, T5_MODELS, make_t5, t5_goldens
+from t5gemma2 import make_t5gemma2
 from weights import rounded, same_weights
 
 torch = common.setup_torch()
@@ -71,6 +72,7 @@ def main():
     make_variants(made["ul2"], pali3)
     for name, spec in PALIGEMMA_MODELS.items():
         make_paligemma(name, spec)
+    make_t5gemma2()
     readable()
 
 

@@ -89,7 +89,11 @@ class Pass {
   }
   bool writes() const { return model_.language && bench_.stage != "vision"; }
   int64_t visual_tokens() const { return model_.vision ? model_.vision->tokens() : 0; }
-  int64_t prefix_tokens() const { return visual_tokens() + bench_.prompt_tokens; }
+  int64_t prefix_tokens() const {
+    const int64_t visual = visual_tokens();
+    const int64_t read = model_.projector ? model_.projector->tokens(visual) : visual;
+    return read + bench_.prompt_tokens;
+  }
 
   void run() {
     const Clock::time_point start = Clock::now();

@@ -55,7 +55,8 @@ Activation parse_activation(const std::string& name, const std::string& where) {
 
 namespace {
 
-constexpr const char* kFamilies = "pali3, paligemma, siglip, siglip_vision_model, t5, mt5, umt5";
+constexpr const char* kFamilies =
+    "pali3, paligemma, siglip, siglip_vision_model, t5, t5gemma2, mt5, umt5";
 
 }  // namespace
 
@@ -67,6 +68,8 @@ Family read_family(const ConfigFiles& files) {
     read_pali3(fields, family);
   } else if (type == "paligemma") {
     read_paligemma(fields, family);
+  } else if (type == "t5gemma2") {
+    read_t5gemma2(fields, family);
   } else if (type == "siglip") {
     read_siglip(fields, family);
   } else if (type == "siglip_vision_model") {

@@ -78,9 +78,16 @@ void read_t5(const JsonFields& fields, const std::string& model_type, Family& fa
 LanguageConfig read_gemma_config(const JsonFields& fields, const std::string& model_type);
 void add_gemma_rules(const LanguageConfig& config, const std::vector<std::string>& prefixes,
                      std::vector<TensorRule>& rules);
+// Heads that share keys evenly, and halves to rotate. Throws Error.
+void check_heads(const LanguageConfig& config, const std::string& where);
+// A number that may be null: 0 then.
+double number_or_none(const JsonFields& fields, const char* key, double largest, double fallback);
 // Which layers are windowed, by "layer_types"; empty where the file does not say.
 std::vector<bool> read_sliding_layers(const JsonFields& fields, int64_t layers);
 void read_paligemma(const JsonFields& fields, Family& family);
+
+// t5gemma2.cpp: model_type t5gemma2.
+void read_t5gemma2(const JsonFields& fields, Family& family);
 
 // pali3.cpp: our own folder layout, see models/FORMAT.md.
 void read_pali3(const JsonFields& fields, Family& family);

@@ -21,13 +21,6 @@ struct GemmaDefaults {
 constexpr GemmaDefaults kGemma{2048, 18, 16384, 8, 1, 0, 0, 0};
 constexpr GemmaDefaults kGemma2{2304, 26, 9216, 8, 4, 4096, 50, 30};
 
-// A number that may be null: 0 then.
-double number_or_none(const JsonFields& fields, const char* key, double largest, double fallback) {
-  const Json* value = fields.find(key);
-  if (value != nullptr && value->is_null()) return 0;
-  return fields.number(key, 0, largest, fallback);
-}
-
 // "rope_parameters" of transformers 5, "rope_theta" of files before it. Gemma 1 and 2 do not scale.
 RopeSpec read_rope(const JsonFields& fields) {
   RopeSpec rope;
@@ -63,6 +56,21 @@ std::vector<LayerMode> read_modes(const JsonFields& fields, const GemmaDefaults&
 
 }  // namespace
 
+double number_or_none(const JsonFields& fields, const char* key, double largest, double fallback) {
+  const Json* value = fields.find(key);
+  if (value != nullptr && value->is_null()) return 0;
+  return fields.number(key, 0, largest, fallback);
+}
+
+void check_heads(const LanguageConfig& config, const std::string& where) {
+  if (config.heads % config.kv_heads == 0 && config.head_dim % 2 == 0) return;
+  throw Error(ErrorCode::corrupt_file, "num_attention_heads " + std::to_string(config.heads) +
+                                           " must be a multiple of num_key_value_heads " +
+                                           std::to_string(config.kv_heads) + ", and head_dim " +
+                                           std::to_string(config.head_dim) + " even (" + where +
+                                           "); restore the file");
+}
+
 std::vector<bool> read_sliding_layers(const JsonFields& fields, int64_t layers) {
   const Json* types = fields.find("layer_types");
   if (types == nullptr || types->is_null()) return {};
@@ -91,13 +99,7 @@ LanguageConfig read_gemma_config(const JsonFields& fields, const std::string& mo
   config.heads = fields.integer("num_attention_heads", 1, 4096, defaults.heads);
   config.kv_heads = fields.integer("num_key_value_heads", 1, 4096, defaults.kv_heads);
   config.head_dim = fields.integer("head_dim", 2, 4096, 256);
-  if (config.heads % config.kv_heads != 0 || config.head_dim % 2 != 0) {
-    throw Error(ErrorCode::corrupt_file, "num_attention_heads " + std::to_string(config.heads) +
-                                             " must be a multiple of num_key_value_heads " +
-                                             std::to_string(config.kv_heads) + ", and head_dim " +
-                                             std::to_string(config.head_dim) + " even (" +
-                                             fields.where() + "); restore the file");
-  }
+  check_heads(config, fields.where());
   if (fields.boolean("attention_bias", false)) {
     throw Error(ErrorCode::unsupported,
                 "attention_bias (" + fields.where() + "); Gemma's projections have none");

@@ -1,16 +1,16 @@
-// A tile of queries against all keys of one head, streaming softmax. Included once by each ISA
-// source. Lanes are queries: S^T = K Q^T and O^T = V^T P^T, so that any head width runs without
-// padding, K and V are read in place one broadcast at a time, and maxima and sums need no
-// horizontal steps. Few queries take the other way round: attention_one-inl.hpp.
+// A tile of queries against the keys of one head in f32, streaming softmax. Included once by each
+// ISA source. Lanes are queries: S^T = K Q^T and O^T = V^T P^T, so that any head width runs without
+// padding, K and V are read one broadcast at a time, and maxima and sums need no horizontal steps.
 #pragma once
 
-#include "kernels/attention_one-inl.hpp"
+#include "kernels/attention_mask-inl.hpp"
 #include "kernels/simd_common.hpp"
 
 namespace pali {
 namespace {
 
-constexpr int64_t kFewQueries = 2;  // up to here, lanes along the head are faster
+constexpr int64_t kBlockKeys = 128;
+constexpr int64_t kTileQueries = 128;
 
 template <class S>
 struct AttentionShapeOf {
@@ -135,31 +135,8 @@ struct QueryGroup {
   float* correction;
   float* first;  // of each query's range of keys, as f32: exact up to 2^24
   float* end;
-  int64_t any_first = 0, any_end = 0;  // keys that some query sees
-  int64_t all_first = 0, all_end = 0;  // keys that every query sees
-
-  bool sees(int64_t from, int64_t to) const { return from < any_end && any_first < to; }
-  bool sees_all(int64_t from, int64_t to) const { return all_first <= from && to <= all_end; }
+  SeenKeys seen;
 };
-
-template <class S>
-void set_ranges(const AttentionTile& tile, int64_t first, QueryGroup<S>& group) {
-  constexpr int kWidth = AttentionShapeOf<S>::kWidth;
-  group.any_first = group.all_end = tile.keys;
-  group.any_end = group.all_first = 0;
-  for (int lane = 0; lane < kWidth; ++lane) {
-    const bool present = tile.ranges != nullptr && first + lane < tile.queries;
-    const int64_t begin = present ? tile.ranges[first + lane].first : 0;
-    const int64_t end = present ? tile.ranges[first + lane].end : tile.keys;
-    group.first[lane] = static_cast<float>(begin);
-    group.end[lane] = static_cast<float>(end);
-    if (tile.ranges != nullptr && !present) continue;
-    group.any_first = smaller(group.any_first, begin);
-    group.any_end = larger(group.any_end, end);
-    group.all_first = larger(group.all_first, begin);
-    group.all_end = smaller(group.all_end, end);
-  }
-}
 
 // What a block's plain scores may still need, in this order: the soft cap, the bias (`reversed` of
 // key 0), -inf where a query does not see the key. Their maxima then come from here.
@@ -271,6 +248,25 @@ void gather_rows(const float* from, int64_t stride, int64_t n, int64_t dim, floa
   }
 }
 
+// A block: the rows of K, then those of V, side by side.
+inline int64_t attention_block_bytes(int64_t head_dim) {
+  return 2 * kBlockKeys * ((head_dim + 15) / 16 * 16) * 4;
+}
+
+template <class S>
+void prepare_attention(const float* k, int64_t k_stride, const float* v, int64_t v_stride,
+                       int64_t n, int64_t head_dim, std::byte* block) {
+  float* keys = reinterpret_cast<float*>(block);
+  gather_rows<S>(k, k_stride, n, head_dim, keys);
+  gather_rows<S>(v, v_stride, n, head_dim, keys + kBlockKeys * head_dim);
+}
+
+// Scores and reversed bias of one group and block; state of every group.
+inline int64_t attention_scratch_bytes(int64_t head_dim) {
+  const int64_t padded = (head_dim + 15) / 16 * 16;
+  return 4 * (34 * kBlockKeys + 7 * kTileQueries + 2 * kTileQueries * padded);
+}
+
 // All groups of queries against one block of keys before the next block: K and V come from memory
 // once a tile. At 3364 keys of width 104, 128 queries a tile run at 46 % of the FMA peak where 32
 // ran at 29 % (one core of a busy machine).
@@ -278,15 +274,14 @@ template <class S>
 void attend(const AttentionTile& tile) {
   using Shape = AttentionShapeOf<S>;
   constexpr int kWidth = Shape::kWidth;
-  constexpr int kGroups = kAttentionQueries / kWidth;
+  constexpr int kGroups = kTileQueries / kWidth;
   const int64_t dim = tile.head_dim;
   const int64_t padded = (dim + 15) / 16 * 16;
   const int64_t groups = (tile.queries + kWidth - 1) / kWidth;
   const bool biased = tile.bias != nullptr;
-  float* scores = tile.scratch;                      // [kAttentionKeys, kWidth]
-  float* values = scores + kAttentionKeys * kWidth;  // [kAttentionKeys, dim]
-  float* reversed = values + kAttentionKeys * dim;   // kAttentionKeys + kWidth
-  float* next = reversed + kAttentionKeys + kWidth;
+  float* scores = reinterpret_cast<float*>(tile.scratch);  // [kBlockKeys, kWidth]
+  float* reversed = scores + kBlockKeys * kWidth;          // kBlockKeys + kWidth
+  float* next = reversed + kBlockKeys + kWidth;
   const auto take = [&](int64_t n) __attribute__((always_inline)) {
     float* taken = next;
     next += n;
@@ -303,10 +298,16 @@ void attend(const AttentionTile& tile) {
                 .total = take(kWidth),
                 .correction = take(kWidth),
                 .first = take(kWidth),
-                .end = take(kWidth)};
-    set_ranges<S>(tile, g * kWidth, state[g]);
-    begin = smaller(begin, state[g].any_first);
-    end = larger(end, state[g].any_end);
+                .end = take(kWidth),
+                .seen = {}};
+    state[g].seen = seen_keys(tile, g * kWidth, smaller(tile.queries - g * kWidth, kWidth));
+    for (int lane = 0; lane < kWidth; ++lane) {
+      const KeyRange range = range_of(tile, g * kWidth + lane);
+      state[g].first[lane] = static_cast<float>(range.first);
+      state[g].end[lane] = static_cast<float>(range.end);
+    }
+    begin = smaller(begin, state[g].seen.any_first);
+    end = larger(end, state[g].seen.any_end);
     turn_in<S>(tile.q + g * kWidth * tile.q_stride, tile.q_stride,
                smaller(tile.queries - g * kWidth, kWidth), dim, state[g].queries);
     for (int64_t i = 0; i < padded * kWidth; i += S::kLanes) S::store(state[g].out + i, S::zero());
@@ -319,14 +320,16 @@ void attend(const AttentionTile& tile) {
   const int64_t blocks = (dim + Shape::kColumns - 1) / Shape::kColumns;
   const int64_t columns = (dim + blocks - 1) / blocks;
 
-  for (int64_t key = begin; key < end; key += kAttentionKeys) {
-    const int64_t keys = smaller(end - key, kAttentionKeys);
-    gather_rows<S>(tile.v + key * tile.v_stride, tile.v_stride, keys, dim, values);
+  for (int64_t key = begin / kBlockKeys * kBlockKeys; key < end; key += kBlockKeys) {
+    const int64_t keys = smaller(tile.keys - key, kBlockKeys);
+    const float* k =
+        reinterpret_cast<const float*>(tile.blocks + key / kBlockKeys * attention_block_bytes(dim));
+    const float* v = k + kBlockKeys * dim;
     for (int64_t g = 0; g < groups; ++g) {
       const int64_t first = g * kWidth;
       const QueryGroup<S>& group = state[g];
-      if (!group.sees(key, key + keys)) continue;
-      const bool adjust = tile.soft_cap > 0.0f || !group.sees_all(key, key + keys);
+      if (!group.seen.sees(key, key + keys)) continue;
+      const bool adjust = tile.soft_cap > 0.0f || !group.seen.sees_all(key, key + keys);
       if (biased) {
         // reversed[x] = bias[last key - first - x]: lanes (queries) then run upwards.
         const float* last = tile.bias + (key + keys - 1 - first);
@@ -335,17 +338,8 @@ void attend(const AttentionTile& tile) {
         for (int64_t x = used; x < keys - 1 + kWidth; ++x) reversed[x] = 0.0f;
       }
       for (int64_t j = 0; j < keys; j += Shape::kKeys) {
-        const int64_t rows = smaller(keys - j, Shape::kKeys);
-        // Meanwhile fetch the next block: K by one group, V by the other, or both by the only one.
-        if (g < 2) {
-          for (int64_t t = key + j; t < key + j + rows; ++t) {
-            const int64_t ahead = smaller(t + kAttentionKeys, end - 1);
-            if (g == 0) prefetch(tile.k + ahead * tile.k_stride, dim);
-            if (g == groups - 1 || g == 1) prefetch(tile.v + ahead * tile.v_stride, dim);
-          }
-        }
-        scores_of<S, Shape::kKeys>(tile.k + (key + j) * tile.k_stride, tile.k_stride, rows,
-                                   group.queries, dim, tile.scale,
+        scores_of<S, Shape::kKeys>(k + j * dim, dim, smaller(keys - j, Shape::kKeys), group.queries,
+                                   dim, tile.scale,
                                    biased && !adjust ? reversed + (keys - 1 - j) : nullptr,
                                    scores + j * kWidth, group.block_highest);
       }
@@ -355,7 +349,7 @@ void attend(const AttentionTile& tile) {
       softmax_block<S>(scores, keys, group.block_highest, group.highest, group.total,
                        group.correction);
       for (int64_t d = 0; d < dim; d += columns) {
-        outputs_of<S, Shape::kColumns>(values + d, dim, smaller(dim - d, columns), scores, keys,
+        outputs_of<S, Shape::kColumns>(v + d, dim, smaller(dim - d, columns), scores, keys,
                                        group.correction, group.out + d * kWidth);
       }
     }
@@ -367,12 +361,15 @@ void attend(const AttentionTile& tile) {
 }
 
 template <class S>
-void attention(const AttentionTile& tile) {
-  if (tile.queries <= kFewQueries || tile.rows != nullptr) {
-    for (int64_t i = 0; i < tile.queries; ++i) attend_one<S>(tile, i);
-    return;
-  }
-  attend<S>(tile);
+AttentionKernels attention_f32() {
+  AttentionKernels kernels{};
+  kernels.queries = kTileQueries;
+  kernels.keys = kBlockKeys;
+  kernels.block_bytes = attention_block_bytes;
+  kernels.scratch_bytes = attention_scratch_bytes;
+  kernels.prepare = prepare_attention<S>;
+  kernels.attend = attend<S>;
+  return kernels;
 }
 
 }  // namespace

@@ -10,19 +10,18 @@ namespace {
 
 constexpr int64_t kAhead = 12;  // rows of K and V asked for before their turn
 
-// Soft cap, then bias, of one query's scores from `first_key` on.
+constexpr int64_t kRowKeys = 128;  // of one streaming block
+
+// Soft cap, then bias, of the scores from `first_key` on.
 template <class S>
-void adjust_row(const AttentionTile& tile, int64_t query, int64_t first_key, int64_t keys,
-                float* scores) {
-  if (tile.bias == nullptr && tile.soft_cap <= 0.0f) return;
-  const auto cap = S::set(tile.soft_cap);
+void adjust_row(const AttentionRow& row, int64_t first_key, int64_t keys, float* scores) {
+  if (row.bias == nullptr && row.soft_cap <= 0.0f) return;
+  const auto cap = S::set(row.soft_cap);
   for (int64_t j = 0; j < keys; j += S::kLanes) {
     const int64_t lanes = smaller(keys - j, S::kLanes);
     auto s = load_lanes<S>(scores + j, lanes);
-    if (tile.soft_cap > 0.0f) s = S::mul(cap, tanh<S>(S::div(s, cap)));
-    if (tile.bias != nullptr) {
-      s = S::add(s, load_lanes<S>(tile.bias + (first_key + j - query), lanes));
-    }
+    if (row.soft_cap > 0.0f) s = S::mul(cap, tanh<S>(S::div(s, cap)));
+    if (row.bias != nullptr) s = S::add(s, load_lanes<S>(row.bias + first_key + j, lanes));
     store_lanes<S>(scores + j, s, lanes);
   }
 }
@@ -57,30 +56,26 @@ template <class S, int kVectors, class Row>
   });
 }
 
-// One query, keys through the row table where there is one; lanes along the head.
 template <class S>
-void attend_one(const AttentionTile& tile, int64_t query) {
-  const int64_t dim = tile.head_dim;
-  const float* q = tile.q + query * tile.q_stride;
-  float* out = tile.out + query * tile.out_stride;
-  float* scores = tile.scratch;
-  const auto row = [&](int64_t j) __attribute__((always_inline)) {
-    return tile.rows != nullptr ? static_cast<int64_t>(tile.rows[j]) : j;
+void attend_row(const AttentionRow& row) {
+  const int64_t dim = row.head_dim;
+  float* out = row.out;
+  alignas(64) float scores[kRowKeys];
+  const auto place = [&](int64_t j) __attribute__((always_inline)) {
+    return row.rows != nullptr ? static_cast<int64_t>(row.rows[j]) : j;
   };
   float highest = -__builtin_inff();
   float total = 0.0f;
   // `out` itself holds the running sums; whatever lies there must not enter them.
   for (int64_t d = 0; d < dim; ++d) out[d] = 0.0f;
-  const int64_t begin = tile.ranges != nullptr ? tile.ranges[query].first : 0;
-  const int64_t end = tile.ranges != nullptr ? tile.ranges[query].end : tile.keys;
-  for (int64_t key = begin; key < end; key += kAttentionKeys) {
-    const int64_t keys = smaller(end - key, kAttentionKeys);
+  for (int64_t key = 0; key < row.keys; key += kRowKeys) {
+    const int64_t keys = smaller(row.keys - key, kRowKeys);
     for (int64_t j = 0; j < keys; ++j) {
-      const int64_t ahead = smaller(key + j + kAhead, end - 1);
-      prefetch(tile.k + row(ahead) * tile.k_stride, dim);
-      scores[j] = tile.scale * dot<S>(q, tile.k + row(key + j) * tile.k_stride, dim);
+      const int64_t ahead = smaller(key + j + kAhead, row.keys - 1);
+      prefetch(row.k + place(ahead) * row.k_stride, dim);
+      scores[j] = row.scale * dot<S>(row.q, row.k + place(key + j) * row.k_stride, dim);
     }
-    adjust_row<S>(tile, query, key, keys, scores);
+    adjust_row<S>(row, key, keys, scores);
     const float block = max<S>(scores, keys);
     const float next = highest > block ? highest : block;
     const float shift = next < -3.402823466e38f ? -3.402823466e38f : next;
@@ -102,9 +97,9 @@ void attend_one(const AttentionTile& tile, int64_t query) {
       const int64_t vectors = (width + S::kLanes - 1) / S::kLanes;
       const int64_t last = width - (vectors - 1) * S::kLanes;
       const auto value_row = [&](int64_t j) __attribute__((always_inline)) {
-        const int64_t ahead = smaller(key + j + kAhead, end - 1);
-        prefetch(tile.v + row(ahead) * tile.v_stride + d, width);
-        return tile.v + row(key + j) * tile.v_stride + d;
+        const int64_t ahead = smaller(key + j + kAhead, row.keys - 1);
+        prefetch(row.v + place(ahead) * row.v_stride + d, width);
+        return row.v + place(key + j) * row.v_stride + d;
       };
       if (vectors == 4) {
         weigh_values<S, 4>(value_row, scores, keys, correction, last, out + d);

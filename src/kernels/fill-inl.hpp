@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/attention-inl.hpp"
+#include "kernels/attention_one-inl.hpp"
 #include "kernels/gemm-inl.hpp"
 #include "kernels/gemv-inl.hpp"
 #include "kernels/rows-inl.hpp"
@@ -25,7 +26,8 @@ void fill(KernelTable& table) {
   table.to_bf16 = to_bf16<S>;
   table.gemv = {gemv_pack<S>, gemv<S>};
   table.gemm_f32 = gemm_f32<S, kRows, kVectors>();
-  table.attention = attention<S>;
+  table.attend_row = attend_row<S>;
+  table.attention_f32 = attention_f32<S>();
 }
 
 }  // namespace

@@ -72,13 +72,9 @@ struct KeyRange {
 struct AttentionTile {
   const float* q;  // [queries, head_dim]
   int64_t q_stride;
-  int64_t queries;  // 1..kAttentionQueries
-  const float* k;   // key j at k + row(j) * k_stride
-  int64_t k_stride;
-  const float* v;
-  int64_t v_stride;
-  int64_t keys;         // >= 1
-  const int32_t* rows;  // row(j) = rows[j]; null: row(j) = j
+  int64_t queries;          // 1..AttentionKernels::queries
+  const std::byte* blocks;  // keys and values as prepare() made them, block after block
+  int64_t keys;             // >= 1
   int64_t head_dim;
   float scale;
   float soft_cap;          // 0: none
@@ -86,15 +82,38 @@ struct AttentionTile {
   const KeyRange* ranges;  // [queries], within [0, keys); null: every query sees all keys
   float* out;              // [queries, head_dim]
   int64_t out_stride;
-  float* scratch;  // attention_scratch(head_dim) floats, 64-byte aligned
+  std::byte* scratch;  // scratch_bytes(head_dim), 64-byte aligned
 };
 
-inline constexpr int64_t kAttentionQueries = 128;
-inline constexpr int64_t kAttentionKeys = 128;  // keys of one streaming block
-constexpr int64_t attention_scratch(int64_t head_dim) {
-  return 33 * kAttentionKeys + 7 * kAttentionQueries +
-         (kAttentionKeys + 2 * kAttentionQueries) * ((head_dim + 15) / 16 * 16);
-}
+// Many queries against the keys and values of one head. Those are brought once a head into blocks
+// of the layout, and of the type, that the tier's tiles read. Entries belong together and are
+// replaced together.
+struct AttentionKernels {
+  int64_t queries;                             // most of one tile
+  int64_t keys;                                // of one block
+  int64_t (*block_bytes)(int64_t head_dim);    // a multiple of 64
+  int64_t (*scratch_bytes)(int64_t head_dim);  // of attend
+  // n (1..keys) rows of k and v -> one block, 64-byte aligned.
+  void (*prepare)(const float* k, int64_t k_stride, const float* v, int64_t v_stride, int64_t n,
+                  int64_t head_dim, std::byte* block);
+  void (*attend)(const AttentionTile& tile);
+};
+
+// One query against the rows of K and V where they lie: a decoder's step. Arithmetic as above.
+struct AttentionRow {
+  const float* q;  // [head_dim]
+  const float* k;  // key j at k + row(j) * k_stride
+  int64_t k_stride;
+  const float* v;
+  int64_t v_stride;
+  int64_t keys;         // >= 1
+  const int32_t* rows;  // row(j) = rows[j]; null: row(j) = j
+  int64_t head_dim;
+  float scale;
+  float soft_cap;     // 0: none
+  const float* bias;  // null, or [keys]
+  float* out;         // [head_dim]
+};
 
 struct KernelTable {
   // Row kernels over n contiguous values; y may be x.
@@ -122,7 +141,9 @@ struct KernelTable {
                      float* y);
   GemmKernels gemm_f32;   // f32 activations, weights of any type widened exactly
   GemmKernels gemm_bf16;  // bf16 activations and weights, f32 sums; null entries: tier has none
-  void (*attention)(const AttentionTile& tile);
+  void (*attend_row)(const AttentionRow& row);
+  AttentionKernels attention_f32;
+  AttentionKernels attention_bf16;  // bf16 operands, f32 softmax; null entries: tier has none
 };
 
 // Each tier overlays what it does better. Called once an Engine, for tiers the CPU has.

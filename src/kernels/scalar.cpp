@@ -260,45 +260,95 @@ void multiply(const void* a, int64_t a_stride, int64_t m, const void* panel, int
                  c_stride, n, accumulate);
 }
 
-// One query at a time; blocks of keys with a running maximum (Milakov and Gimelshein 2018, "Online
-// normalizer calculation for softmax"), so that only one block of scores is ever held.
-void attention(const AttentionTile& tile) {
+constexpr int64_t kAttentionKeys = 128;  // of one block
+
+// The softmax of one query so far (Milakov and Gimelshein 2018, "Online normalizer calculation for
+// softmax"): only one block of scores is ever held.
+struct Softmax {
+  float highest = -INFINITY;
+  float total = 0.0f;
+
+  // scores: of `count` keys, with values v; out: the unnormalised sums.
+  void add(float* scores, int64_t count, const float* const* v, int64_t dim, float* out) {
+    const float block_highest = max(scores, count);
+    const float next =
+        highest < block_highest || block_highest != block_highest ? block_highest : highest;
+    // All scores so far -inf: any finite shift keeps their exponentials at 0.
+    const float shift = next == -INFINITY ? 0.0f : next;
+    const float correction = expf(highest - shift);
+    for (int64_t j = 0; j < count; ++j) scores[j] = expf(scores[j] - shift);
+    total = total * correction + sum_of(count, [=](int64_t j) { return scores[j]; });
+    for (int64_t d = 0; d < dim; ++d) out[d] *= correction;
+    for (int64_t j = 0; j < count; ++j) {
+      for (int64_t d = 0; d < dim; ++d) out[d] += scores[j] * v[j][d];
+    }
+    highest = next;
+  }
+};
+
+float score(const float* q, const float* k, int64_t dim, float scale, float soft_cap) {
+  const float plain = scale * dot(q, k, dim);
+  return soft_cap > 0.0f ? soft_cap * tanhf(plain / soft_cap) : plain;
+}
+
+void attend_row(const AttentionRow& row) {
+  const int64_t dim = row.head_dim;
+  float scores[kAttentionKeys];
+  const float* values[kAttentionKeys];
+  Softmax softmax;
+  for (int64_t d = 0; d < dim; ++d) row.out[d] = 0.0f;
+  for (int64_t first = 0; first < row.keys; first += kAttentionKeys) {
+    const int64_t count = row.keys - first < kAttentionKeys ? row.keys - first : kAttentionKeys;
+    for (int64_t j = 0; j < count; ++j) {
+      const int64_t place = row.rows != nullptr ? row.rows[first + j] : first + j;
+      scores[j] = score(row.q, row.k + place * row.k_stride, dim, row.scale, row.soft_cap);
+      if (row.bias != nullptr) scores[j] += row.bias[first + j];
+      values[j] = row.v + place * row.v_stride;
+    }
+    softmax.add(scores, count, values, dim, row.out);
+  }
+  for (int64_t d = 0; d < dim; ++d) row.out[d] /= softmax.total;
+}
+
+// A block: the rows of K, then those of V, side by side.
+int64_t attention_block_bytes(int64_t head_dim) { return 2 * kAttentionKeys * head_dim * 4; }
+
+int64_t attention_scratch_bytes(int64_t) { return 0; }
+
+void prepare_attention(const float* k, int64_t k_stride, const float* v, int64_t v_stride,
+                       int64_t n, int64_t head_dim, std::byte* block) {
+  const size_t bytes = static_cast<size_t>(head_dim) * 4;
+  for (int64_t j = 0; j < n; ++j) {
+    memcpy(block + j * head_dim * 4, k + j * k_stride, bytes);
+    memcpy(block + (kAttentionKeys + j) * head_dim * 4, v + j * v_stride, bytes);
+  }
+}
+
+void attend(const AttentionTile& tile) {
   const int64_t dim = tile.head_dim;
-  float* scores = tile.scratch;
-  const auto row = [&](int64_t j) {
-    return tile.rows != nullptr ? static_cast<int64_t>(tile.rows[j]) : j;
-  };
+  float scores[kAttentionKeys];
+  const float* values[kAttentionKeys];
   for (int64_t i = 0; i < tile.queries; ++i) {
     const float* q = tile.q + i * tile.q_stride;
     float* out = tile.out + i * tile.out_stride;
-    float highest = -INFINITY;
-    float total = 0.0f;
-    for (int64_t d = 0; d < dim; ++d) out[d] = 0.0f;
     const int64_t begin = tile.ranges != nullptr ? tile.ranges[i].first : 0;
     const int64_t end = tile.ranges != nullptr ? tile.ranges[i].end : tile.keys;
-    for (int64_t first = begin; first < end; first += kAttentionKeys) {
-      const int64_t count = end - first < kAttentionKeys ? end - first : kAttentionKeys;
-      for (int64_t j = 0; j < count; ++j) {
-        scores[j] = tile.scale * dot(q, tile.k + row(first + j) * tile.k_stride, dim);
-        if (tile.soft_cap > 0.0f) scores[j] = tile.soft_cap * tanhf(scores[j] / tile.soft_cap);
-        if (tile.bias != nullptr) scores[j] += tile.bias[first + j - i];
+    Softmax softmax;
+    for (int64_t d = 0; d < dim; ++d) out[d] = 0.0f;
+    for (int64_t block = begin / kAttentionKeys; block * kAttentionKeys < end; ++block) {
+      const float* k =
+          reinterpret_cast<const float*>(tile.blocks + block * attention_block_bytes(dim));
+      int64_t count = 0;
+      for (int64_t j = 0; j < kAttentionKeys; ++j) {
+        const int64_t key = block * kAttentionKeys + j;
+        if (key < begin || key >= end) continue;
+        scores[count] = score(q, k + j * dim, dim, tile.scale, tile.soft_cap);
+        if (tile.bias != nullptr) scores[count] += tile.bias[key - i];
+        values[count++] = k + (kAttentionKeys + j) * dim;
       }
-      const float block_highest = max(scores, count);
-      const float next =
-          highest < block_highest || block_highest != block_highest ? block_highest : highest;
-      // All scores so far -inf: any finite shift keeps their exponentials at 0.
-      const float shift = next == -INFINITY ? 0.0f : next;
-      const float correction = expf(highest - shift);
-      for (int64_t j = 0; j < count; ++j) scores[j] = expf(scores[j] - shift);
-      total = total * correction + sum_of(count, [=](int64_t j) { return scores[j]; });
-      for (int64_t d = 0; d < dim; ++d) out[d] *= correction;
-      for (int64_t j = 0; j < count; ++j) {
-        const float* v = tile.v + row(first + j) * tile.v_stride;
-        for (int64_t d = 0; d < dim; ++d) out[d] += scores[j] * v[d];
-      }
-      highest = next;
+      softmax.add(scores, count, values, dim, out);
     }
-    for (int64_t d = 0; d < dim; ++d) out[d] /= total;
+    for (int64_t d = 0; d < dim; ++d) out[d] /= softmax.total;
   }
 }
 
@@ -325,7 +375,13 @@ void fill_scalar(KernelTable& table) {
   table.gemm_f32.element_bytes = 4;
   table.gemm_f32.pack_weights = scalar::pack_weights;
   table.gemm_f32.multiply = scalar::multiply;
-  table.attention = scalar::attention;
+  table.attend_row = scalar::attend_row;
+  table.attention_f32.queries = 64;
+  table.attention_f32.keys = scalar::kAttentionKeys;
+  table.attention_f32.block_bytes = scalar::attention_block_bytes;
+  table.attention_f32.scratch_bytes = scalar::attention_scratch_bytes;
+  table.attention_f32.prepare = scalar::prepare_attention;
+  table.attention_f32.attend = scalar::attend;
 }
 
 }  // namespace pali

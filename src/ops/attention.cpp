@@ -1,5 +1,6 @@
-// Cuts attention into tiles of one head and up to kAttentionQueries queries; the kernel streams
-// over the keys. Tiles follow from the shape alone, so the bits do not depend on the threads.
+// Brings keys and values of a head into the kernel's blocks, then cuts the queries into tiles; the
+// kernel streams over the blocks. Blocks and tiles follow from the shape alone, so the bits do not
+// depend on the threads. Few queries do without blocks.
 #include "ops/attention.hpp"
 
 #include <algorithm>
@@ -37,21 +38,55 @@ void check_mask(const AttentionShape& shape, const AttentionMask& mask, int64_t 
   }
 }
 
-// What a head's tiles have in common; the caller adds its queries.
-AttentionTile head_tile(const AttentionShape& shape, int64_t head, ConstMat k, ConstMat v,
-                        float* scratch) {
+constexpr int64_t kFewQueries = 2;  // up to here, reading K and V in place is faster
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// What the queries of one head have in common: `q`, `bias` and `out` are theirs to add.
+AttentionRow head_row(const AttentionShape& shape, int64_t head, ConstMat k, ConstMat v) {
   const int64_t column = head / (shape.heads / shape.kv_heads) * shape.head_dim;
-  AttentionTile tile{};
-  tile.k = k.data + column;
-  tile.k_stride = k.stride;
-  tile.v = v.data + column;
-  tile.v_stride = v.stride;
-  tile.keys = k.rows;
-  tile.head_dim = shape.head_dim;
-  tile.scale = shape.scale;
-  tile.soft_cap = shape.soft_cap;
-  tile.scratch = scratch;
-  return tile;
+  AttentionRow row{};
+  row.k = k.data + column;
+  row.k_stride = k.stride;
+  row.v = v.data + column;
+  row.v_stride = v.stride;
+  row.keys = k.rows;
+  row.head_dim = shape.head_dim;
+  row.scale = shape.scale;
+  row.soft_cap = shape.soft_cap;
+  return row;
+}
+
+void attend_few(const Context& context, const AttentionShape& shape, ConstMat q, ConstMat k,
+                ConstMat v, const AttentionMask& mask, Mat out) {
+  context.pool.parallel_for(shape.heads, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t head = begin; head < end; ++head) {
+      for (int64_t m = 0; m < q.rows; ++m) {
+        AttentionRow row = head_row(shape, head, k, v);
+        row.q = q.row(m) + head * shape.head_dim;
+        row.out = out.row(m) + head * shape.head_dim;
+        int64_t first = 0;
+        if (!mask.ranges.empty()) {
+          const KeyRange range = mask.ranges[static_cast<size_t>(m)];
+          first = range.first;
+          row.k += first * row.k_stride;
+          row.v += first * row.v_stride;
+          row.keys = range.end - first;
+        }
+        if (mask.bias != nullptr) row.bias = mask.bias->head(head) + (first - m);
+        context.kernels.attend_row(row);
+      }
+    }
+  });
+}
+
+// Key heads whose blocks are made together: enough for tiles that keep the threads evenly busy, no
+// more, so that blocks stay in the cache and in memory that is kept.
+int64_t heads_together(const AttentionShape& shape, int64_t tiles, int threads) {
+  constexpr int64_t kTilesPerThread = 16;
+  const int64_t tiles_of_key_head = tiles * (shape.heads / shape.kv_heads);
+  return std::clamp<int64_t>(ceil_div(kTilesPerThread * threads, tiles_of_key_head), 1,
+                             shape.kv_heads);
 }
 
 }  // namespace
@@ -62,23 +97,53 @@ void attention(const Context& context, const AttentionShape& shape, ConstMat q, 
   if (q.rows == 0) return;
   check_keys(shape, k, v);
   check_mask(shape, mask, q.rows, k.rows);
-  const int64_t blocks = (q.rows + kAttentionQueries - 1) / kAttentionQueries;
-  // Blocks of one head follow each other: its keys and values stay in the cache.
-  context.pool.parallel_for(shape.heads * blocks, 1, [&](int64_t begin, int64_t end, int) {
-    const Scratch scratch(attention_scratch(shape.head_dim) * 4);
-    for (int64_t index = begin; index < end; ++index) {
-      const int64_t head = index / blocks, first = index % blocks * kAttentionQueries;
-      AttentionTile tile = head_tile(shape, head, k, v, scratch.as<float>());
-      tile.q = q.row(first) + head * shape.head_dim;
-      tile.q_stride = q.stride;
-      tile.queries = std::min(kAttentionQueries, q.rows - first);
-      tile.bias = mask.bias == nullptr ? nullptr : mask.bias->head(head) - first;
-      tile.ranges = mask.ranges.empty() ? nullptr : mask.ranges.data() + first;
-      tile.out = out.row(first) + head * shape.head_dim;
-      tile.out_stride = out.stride;
-      context.kernels.attention(tile);
-    }
-  });
+  if (q.rows <= kFewQueries) return attend_few(context, shape, q, k, v, mask, out);
+
+  const bool bf16 =
+      shape.compute == ComputeType::bf16 && context.kernels.attention_bf16.attend != nullptr;
+  const AttentionKernels& kernels =
+      bf16 ? context.kernels.attention_bf16 : context.kernels.attention_f32;
+  const int64_t dim = shape.head_dim, shared = shape.heads / shape.kv_heads;
+  const int64_t blocks = ceil_div(k.rows, kernels.keys), tiles = ceil_div(q.rows, kernels.queries);
+  const int64_t block_bytes = kernels.block_bytes(dim);
+  const int64_t together = heads_together(shape, tiles, context.pool.size());
+  const Scratch memory(together * blocks * block_bytes);
+
+  for (int64_t first = 0; first < shape.kv_heads; first += together) {
+    const int64_t count = std::min(together, shape.kv_heads - first);
+    context.pool.parallel_for(count * blocks, 1, [&](int64_t begin, int64_t end, int) {
+      for (int64_t index = begin; index < end; ++index) {
+        const int64_t column = (first + index / blocks) * dim;
+        const int64_t key = index % blocks * kernels.keys;
+        kernels.prepare(k.row(key) + column, k.stride, v.row(key) + column, v.stride,
+                        std::min(kernels.keys, k.rows - key), dim,
+                        memory.as<std::byte>() + index * block_bytes);
+      }
+    });
+    // Tiles of one head follow each other: its blocks stay in the cache.
+    context.pool.parallel_for(count * shared * tiles, 1, [&](int64_t begin, int64_t end, int) {
+      const Scratch scratch(kernels.scratch_bytes(dim));
+      for (int64_t index = begin; index < end; ++index) {
+        const int64_t head = first * shared + index / tiles;
+        const int64_t query = index % tiles * kernels.queries;
+        AttentionTile tile{};
+        tile.q = q.row(query) + head * dim;
+        tile.q_stride = q.stride;
+        tile.queries = std::min(kernels.queries, q.rows - query);
+        tile.blocks = memory.as<std::byte>() + index / tiles / shared * blocks * block_bytes;
+        tile.keys = k.rows;
+        tile.head_dim = dim;
+        tile.scale = shape.scale;
+        tile.soft_cap = shape.soft_cap;
+        tile.bias = mask.bias == nullptr ? nullptr : mask.bias->head(head) - query;
+        tile.ranges = mask.ranges.empty() ? nullptr : mask.ranges.data() + query;
+        tile.out = out.row(query) + head * dim;
+        tile.out_stride = out.stride;
+        tile.scratch = scratch.as<std::byte>();
+        kernels.attend(tile);
+      }
+    });
+  }
 }
 
 void attention_step(const Context& context, const AttentionShape& shape, ConstMat q,
@@ -97,23 +162,19 @@ void attention_step(const Context& context, const AttentionShape& shape, ConstMa
   const int64_t grain = std::max<int64_t>(1, 32768 / (most_keys * shape.head_dim));
   const int64_t heads = q.rows * shape.heads;
   context.pool.parallel_for(heads, grain, [&](int64_t begin, int64_t end, int) {
-    const Scratch scratch(attention_scratch(shape.head_dim) * 4);
     for (int64_t index = begin; index < end; ++index) {
       // One head of all sequences, then the next: beams find what they share in the cache.
       const int64_t b = index % q.rows, head = index / q.rows;
       const StepSequence& sequence = sequences[static_cast<size_t>(b)];
-      AttentionTile tile = head_tile(shape, head, sequence.k, sequence.v, scratch.as<float>());
+      AttentionRow row = head_row(shape, head, sequence.k, sequence.v);
       if (!sequence.rows.empty()) {
-        tile.rows = sequence.rows.data();
-        tile.keys = static_cast<int64_t>(sequence.rows.size());
+        row.rows = sequence.rows.data();
+        row.keys = static_cast<int64_t>(sequence.rows.size());
       }
-      tile.q = q.row(b) + head * shape.head_dim;
-      tile.q_stride = q.stride;
-      tile.queries = 1;
-      tile.bias = bias == nullptr ? nullptr : bias->head(head) - (tile.keys - 1);
-      tile.out = out.row(b) + head * shape.head_dim;
-      tile.out_stride = out.stride;
-      context.kernels.attention(tile);
+      row.q = q.row(b) + head * shape.head_dim;
+      row.bias = bias == nullptr ? nullptr : bias->head(head) - (row.keys - 1);
+      row.out = out.row(b) + head * shape.head_dim;
+      context.kernels.attend_row(row);
     }
   });
 }

@@ -42,12 +42,12 @@ TEST(Ways, TiersDifferInTheirKernels) {
   const KernelTable scalar = kernel_table(Isa::scalar);
   if (available(Isa::avx2)) {
     EXPECT_NE(kernel_table(Isa::avx2).gemm_f32.multiply, scalar.gemm_f32.multiply);
-    EXPECT_NE(kernel_table(Isa::avx2).attention, scalar.attention);
+    EXPECT_NE(kernel_table(Isa::avx2).attention_f32.attend, scalar.attention_f32.attend);
   }
   if (available(Isa::avx512)) {
     const KernelTable avx2 = kernel_table(Isa::avx2), avx512 = kernel_table(Isa::avx512);
     EXPECT_NE(avx512.gemm_f32.multiply, avx2.gemm_f32.multiply);
-    EXPECT_NE(avx512.attention, avx2.attention);
+    EXPECT_NE(avx512.attention_f32.attend, avx2.attention_f32.attend);
   }
   if (available(Isa::avx512_bf16)) {
     EXPECT_NE(kernel_table(Isa::avx512_bf16).gemm_bf16.multiply,

@@ -1,4 +1,5 @@
-// Streaming attention of a tile of queries, every tier against softmax in f64.
+// Streaming attention, every tier against softmax in f64: tiles of queries in f32 and in bf16 over
+// prepared blocks, and one query over rows in place.
 #include <algorithm>
 #include <functional>
 
@@ -8,30 +9,94 @@
 namespace pali {
 namespace {
 
+enum class Path { rows, f32, bf16 };
+
 struct Case {
   int64_t queries, keys, dim;
-  bool bias = false, rows = false;
-  float spread = 1.0f;  // of the queries: larger makes the softmax sharper
+  bool bias = false, rows = false;  // rows: of K and V by a table, which only Path::rows knows
+  float spread = 1.0f;              // of the queries: larger makes the softmax sharper
   float soft_cap = 0.0f;
   std::function<KeyRange(int64_t query)> range = nullptr;
 };
 
-// Everything of a tile that has neither bias nor mask.
-AttentionTile plain_tile(const Poisoned& q, int64_t queries, const Poisoned& k, const Poisoned& v,
-                         int64_t keys, int64_t dim, float scale, Poisoned& out,
-                         AlignedBuffer<float>& scratch) {
-  AttentionTile tile{};
-  tile.q = q.data(), tile.q_stride = q.stride(), tile.queries = queries;
-  tile.k = k.data(), tile.k_stride = k.stride();
-  tile.v = v.data(), tile.v_stride = v.stride();
-  tile.keys = keys, tile.head_dim = dim, tile.scale = scale;
-  tile.out = out.data(), tile.out_stride = out.stride();
-  tile.scratch = scratch.data();
-  return tile;
-}
+// What one run of a kernel needs beside the table.
+struct Problem {
+  const Poisoned *q, *k, *v;
+  int64_t queries, keys, dim;
+  float scale;
+  const float* bias = nullptr;  // of key - query = 0
+  const KeyRange* ranges = nullptr;
+  float soft_cap = 0.0f;
+  const int32_t* rows = nullptr;
+};
 
 class Attention : public EveryTier {
  protected:
+  const AttentionKernels& kernels(Path path) const {
+    return path == Path::bf16 ? table.attention_bf16 : table.attention_f32;
+  }
+  // The paths of this tier that can take `queries` at once.
+  std::vector<Path> paths(int64_t queries, bool rows = false) const {
+    std::vector<Path> some = {Path::rows};
+    if (rows) return some;
+    if (queries <= table.attention_f32.queries) some.push_back(Path::f32);
+    if (table.attention_bf16.attend != nullptr && queries <= table.attention_bf16.queries) {
+      some.push_back(Path::bf16);
+    }
+    return some;
+  }
+
+  void run(Path path, const Problem& p, Poisoned& out) {
+    if (path == Path::rows) return run_rows(p, out);
+    const AttentionKernels& use = kernels(path);
+    const int64_t block_bytes = use.block_bytes(p.dim), blocks = (p.keys + use.keys - 1) / use.keys;
+    ASSERT_EQ(block_bytes % 64, 0);
+    // NaN in f32 and in bf16, before and after: what a kernel leaves unwritten and then uses shows.
+    AlignedBuffer<std::byte> prepared(blocks * block_bytes + 64);
+    AlignedBuffer<std::byte> scratch(use.scratch_bytes(p.dim) + 64);
+    std::fill_n(prepared.data(), prepared.size(), std::byte{0xff});
+    std::fill_n(scratch.data(), scratch.size(), std::byte{0xff});
+    for (int64_t b = 0; b < blocks; ++b) {
+      use.prepare(p.k->row(b * use.keys), p.k->stride(), p.v->row(b * use.keys), p.v->stride(),
+                  std::min(use.keys, p.keys - b * use.keys), p.dim,
+                  prepared.data() + b * block_bytes);
+    }
+    AttentionTile tile{};
+    tile.q = p.q->data(), tile.q_stride = p.q->stride(), tile.queries = p.queries;
+    tile.blocks = prepared.data();
+    tile.keys = p.keys, tile.head_dim = p.dim, tile.scale = p.scale, tile.soft_cap = p.soft_cap;
+    tile.bias = p.bias, tile.ranges = p.ranges;
+    tile.out = out.data(), tile.out_stride = out.stride();
+    tile.scratch = scratch.data();
+    use.attend(tile);
+    for (int64_t s = 1; s <= 64; ++s) {
+      ASSERT_EQ(prepared.data()[prepared.size() - s], std::byte{0xff}) << "beyond the blocks";
+      ASSERT_EQ(scratch.data()[scratch.size() - s], std::byte{0xff}) << "beyond the scratch";
+    }
+    ASSERT_TRUE(out.untouched());
+  }
+
+  void run_rows(const Problem& p, Poisoned& out) {
+    for (int64_t i = 0; i < p.queries; ++i) {
+      const int64_t first = p.ranges != nullptr ? p.ranges[i].first : 0;
+      AttentionRow row{};
+      row.q = p.q->row(i);
+      row.k = p.k->data(), row.k_stride = p.k->stride();
+      row.v = p.v->data(), row.v_stride = p.v->stride();
+      row.keys = (p.ranges != nullptr ? p.ranges[i].end : p.keys) - first;
+      if (p.rows != nullptr) {
+        row.rows = p.rows + first;
+      } else {
+        row.k = p.k->row(first), row.v = p.v->row(first);
+      }
+      row.head_dim = p.dim, row.scale = p.scale, row.soft_cap = p.soft_cap;
+      row.bias = p.bias == nullptr ? nullptr : p.bias + first - i;
+      row.out = out.row(i);
+      table.attend_row(row);
+    }
+    ASSERT_TRUE(out.untouched());
+  }
+
   void check(const Case& c) {
     std::mt19937 random(static_cast<unsigned>(c.queries * 3 + c.keys * 5 + c.dim * 7));
     const int64_t stored = c.rows ? c.keys + 9 : c.keys;
@@ -41,7 +106,6 @@ class Attention : public EveryTier {
     // Distances from -(queries - 1) to keys - 1, poison on both sides.
     Poisoned bias(1, c.queries + c.keys - 1);
     bias.fill(random);
-    const float* zero_distance = bias.data() + c.queries - 1;
     std::vector<int32_t> rows;
     for (int64_t j = 0; j < c.keys; ++j) {
       rows.push_back(static_cast<int32_t>(c.rows ? (j * 7 + 3) % stored : j));
@@ -49,68 +113,82 @@ class Attention : public EveryTier {
     if (c.rows) {
       for (int64_t j = 1; j < c.keys; ++j) std::swap(rows[j], rows[random() % (j + 1)]);
     }
-    AlignedBuffer<float> scratch(attention_scratch(c.dim) + 16);
-    std::fill_n(scratch.data(), scratch.size(), std::nanf(""));
-    const float scale = 1.0f / std::sqrt(static_cast<float>(c.dim));
     std::vector<KeyRange> ranges;
     for (int64_t i = 0; i < c.queries; ++i) {
       ranges.push_back(c.range ? c.range(i) : KeyRange{0, static_cast<int32_t>(c.keys)});
     }
-    AttentionTile tile = plain_tile(q, c.queries, k, v, c.keys, c.dim, scale, out, scratch);
-    if (c.rows) tile.rows = rows.data();
-    if (c.bias) tile.bias = zero_distance;
-    if (c.range) tile.ranges = ranges.data();
-    tile.soft_cap = c.soft_cap;
-    table.attention(tile);
-    for (int64_t s = attention_scratch(c.dim); s < scratch.size(); ++s) {
-      ASSERT_TRUE(std::isnan(scratch.data()[s])) << "beyond the scratch";
+    Problem p{&q, &k, &v, c.queries, c.keys, c.dim, 1.0f / std::sqrt(static_cast<float>(c.dim))};
+    if (c.bias) p.bias = bias.data() + c.queries - 1;
+    if (c.range) p.ranges = ranges.data();
+    if (c.rows) p.rows = rows.data();
+    p.soft_cap = c.soft_cap;
+    for (const Path path : paths(c.queries, c.rows)) {
+      run(path, p, out);
+      for (int64_t i = 0; i < c.queries; ++i) {
+        ASSERT_EQ(mismatch(path, p, rows, i, ranges[static_cast<size_t>(i)], out), "")
+            << "path " << static_cast<int>(path) << ", " << c.queries << " queries, " << c.keys
+            << " keys, width " << c.dim << ", query " << i;
+      }
     }
-    ASSERT_TRUE(out.untouched());
-    for (int64_t i = 0; i < c.queries; ++i) {
-      const KeyRange range = ranges[static_cast<size_t>(i)];
-      std::vector<double> weights(static_cast<size_t>(c.keys), -1e300);
-      double highest = -1e300, score_error = 0, sum = 0;
+  }
+
+  // What is wrong with row i of `out`, from softmax in f64 over operands as the path rounds them.
+  std::string mismatch(Path path, const Problem& p, const std::vector<int32_t>& rows, int64_t i,
+                       KeyRange range, const Poisoned& out) {
+    const bool bf16 = path == Path::bf16;
+    const auto operand = [&](float x) { return double{bf16 ? bf16_to_f32(f32_to_bf16(x)) : x}; };
+    std::vector<double> weights(static_cast<size_t>(p.keys));
+    double highest = -1e300, score_error = 0, sum = 0;
+    for (int64_t j = range.first; j < range.end; ++j) {
+      double score = 0, magnitude = 0;
+      for (int64_t d = 0; d < p.dim; ++d) {
+        const double term =
+            operand(p.q->at(i, d)) * operand(p.k->at(rows[static_cast<size_t>(j)], d));
+        score += term * p.scale, magnitude += std::abs(term) * p.scale;
+      }
+      // tanh's own error is relative, 7 kEps, and its slope at most 1.
+      if (p.soft_cap > 0) score = p.soft_cap * std::tanh(score / p.soft_cap);
+      const double cap_error = p.soft_cap > 0 ? 9 * kEps * std::abs(score) : 0;
+      if (p.bias != nullptr) score += p.bias[j - i];
+      weights[static_cast<size_t>(j)] = score;
+      highest = std::max(highest, score);
+      // One chain of dim products at worst; bias, scale and the subtraction of the maximum.
+      score_error = std::max(score_error, magnitude * static_cast<double>(p.dim + 2) * kEps +
+                                              4 * kEps * (std::abs(score) + 4) + cap_error);
+      // bf16 tiles scale by powers of two: the factor log2(e) and its products round as well.
+      if (bf16)
+        score_error =
+            std::max(score_error, 4 * kEps * (magnitude + std::abs(score)) + 2 * score_error);
+    }
+    for (int64_t j = range.first; j < range.end; ++j) {
+      sum += weights[static_cast<size_t>(j)] = std::exp(weights[static_cast<size_t>(j)] - highest);
+    }
+    // Chains over one block of keys and over the blocks, the exponential's own 3 kEps and the
+    // division. In bf16, weights are good to 2e-4 and then rounded to 8 bits.
+    const double chains =
+        static_cast<double>(std::min<int64_t>(p.keys, 128) + 3 * (p.keys / 128) + 12);
+    const double weight_error = score_error + chains * kEps + (bf16 ? 0x1p-8 + 2e-4 : 0);
+    for (int64_t d = 0; d < p.dim; ++d) {
+      double expected = 0, magnitude = 0;
       for (int64_t j = range.first; j < range.end; ++j) {
-        double score = 0, magnitude = 0;
-        for (int64_t d = 0; d < c.dim; ++d) {
-          const double term = double{q.at(i, d)} * k.at(rows[static_cast<size_t>(j)], d);
-          score += term * scale, magnitude += std::abs(term) * scale;
-        }
-        // tanh's own error is relative, 7 kEps, and its slope at most 1.
-        if (c.soft_cap > 0) score = c.soft_cap * std::tanh(score / c.soft_cap);
-        const double cap_error = c.soft_cap > 0 ? 9 * kEps * std::abs(score) : 0;
-        if (c.bias) score += zero_distance[j - i];
-        weights[static_cast<size_t>(j)] = score;
-        highest = std::max(highest, score);
-        // One chain of dim products at worst; bias, scale and the subtraction of the maximum.
-        score_error = std::max(score_error, magnitude * static_cast<double>(c.dim + 2) * kEps +
-                                                4 * kEps * (std::abs(score) + 4) + cap_error);
+        const double term = weights[static_cast<size_t>(j)] / sum *
+                            operand(p.v->at(rows[static_cast<size_t>(j)], d));
+        expected += term, magnitude += std::abs(term);
       }
-      for (double& weight : weights) sum += weight = std::exp(weight - highest);
-      for (int64_t d = 0; d < c.dim; ++d) {
-        double expected = 0, magnitude = 0;
-        for (int64_t j = 0; j < c.keys; ++j) {
-          const double term =
-              weights[static_cast<size_t>(j)] / sum * v.at(rows[static_cast<size_t>(j)], d);
-          expected += term, magnitude += std::abs(term);
-        }
-        // Scores' errors reach numerator and denominator; then chains over one block of keys and
-        // over the blocks, the exponential's own 3 kEps and the division.
-        const double chains = static_cast<double>(std::min(c.keys, kAttentionKeys) +
-                                                  3 * (c.keys / kAttentionKeys) + 12);
-        ASSERT_NEAR(out.at(i, d), expected, magnitude * (2 * score_error + 2 * chains * kEps))
-            << c.queries << " queries, " << c.keys << " keys, width " << c.dim << " at " << i << ","
-            << d;
-      }
+      // Weights' errors reach numerator and denominator.
+      const double tolerance = 2 * magnitude * weight_error;
+      if (std::abs(out.at(i, d) - expected) <= tolerance) continue;
+      return "column " + std::to_string(d) + ": " + std::to_string(out.at(i, d)) + ", expected " +
+             std::to_string(expected) + " +- " + std::to_string(tolerance);
     }
+    return "";
   }
 };
 PALI_EVERY_TIER(Attention);
 
 TEST_P(Attention, EveryNumberOfQueries) {
-  for (int64_t queries = 1; queries <= kAttentionQueries; ++queries) {
-    check({queries, 29, 24, queries % 2 == 0});
-  }
+  for (int64_t queries = 1; queries <= 130; ++queries) check({queries, 29, 24, queries % 2 == 0});
+  for (const int64_t queries : {255, 256, 257, 511, 512}) check({queries, 29, 24, queries == 257});
 }
 
 TEST_P(Attention, EveryNumberOfKeys) {
@@ -186,25 +264,30 @@ TEST_P(Attention, SoftCap) {
   check({1, 40, 64, true, true, 3.0f, 5.0f});
 }
 
-// The maximum rises from block to block, so that every block corrects what came before.
+// The maximum rises from block to block, so that every block corrects what came before: by little,
+// and by more than the bf16 tiles let pass.
 TEST_P(Attention, RisingScoresCorrectEarlierBlocks) {
-  for (const int64_t queries : {1, 20}) {
-    const int64_t keys = 400;
-    Poisoned q(queries, 1), k(keys, 1), v(keys, 1), out(queries, 1);
-    for (int64_t i = 0; i < queries; ++i) q.at(i, 0) = 1.0f;
-    for (int64_t j = 0; j < keys; ++j) {
-      k.at(j, 0) = static_cast<float>(j) * 0.5f;
-      v.at(j, 0) = static_cast<float>(j);
-    }
-    AlignedBuffer<float> scratch(attention_scratch(1));
-    table.attention(plain_tile(q, queries, k, v, keys, 1, 1.0f, out, scratch));
-    double sum = 0, weighted = 0;
-    for (int64_t j = 0; j < keys; ++j) {
-      const double weight = std::exp(0.5 * static_cast<double>(j - keys + 1));
-      sum += weight, weighted += weight * static_cast<double>(j);
-    }
-    for (int64_t i = 0; i < queries; ++i) {
-      EXPECT_NEAR(out.at(i, 0), weighted / sum, 399 * 64 * kEps);
+  for (const float slope : {0.5f, 4.0f}) {
+    for (const int64_t queries : {1, 20, 70}) {
+      const int64_t keys = 400;
+      Poisoned q(queries, 1), k(keys, 1), v(keys, 1), out(queries, 1);
+      for (int64_t i = 0; i < queries; ++i) q.at(i, 0) = 1.0f;
+      for (int64_t j = 0; j < keys; ++j) {
+        k.at(j, 0) = static_cast<float>(j / 2) * slope;  // exact in bf16
+        v.at(j, 0) = static_cast<float>(j / 2);
+      }
+      double sum = 0, weighted = 0;
+      for (int64_t j = 0; j < keys; ++j) {
+        const double weight = std::exp(double{slope} * static_cast<double>(j / 2 - 199));
+        sum += weight, weighted += weight * static_cast<double>(j / 2);
+      }
+      for (const Path path : paths(queries)) {
+        run(path, {&q, &k, &v, queries, keys, 1, 1.0f}, out);
+        const double error = path == Path::bf16 ? 2 * (0x1p-8 + 2e-4) : 64 * kEps;
+        for (int64_t i = 0; i < queries; ++i) {
+          EXPECT_NEAR(out.at(i, 0), weighted / sum, 199 * error) << static_cast<int>(path);
+        }
+      }
     }
   }
 }
@@ -214,11 +297,45 @@ TEST_P(Attention, NaNOfOneQueryStaysWithThatQuery) {
   Poisoned q(20, 24), k(50, 24), v(50, 24), out(20, 24);
   q.fill(random), k.fill(random), v.fill(random);
   q.at(3, 5) = std::nanf("");
-  AlignedBuffer<float> scratch(attention_scratch(24));
-  table.attention(plain_tile(q, 20, k, v, 50, 24, 0.2f, out, scratch));
-  for (int64_t d = 0; d < 24; ++d) {
-    EXPECT_TRUE(std::isnan(out.at(3, d)));
-    EXPECT_TRUE(std::isfinite(out.at(4, d)) && std::isfinite(out.at(2, d)));
+  for (const Path path : paths(20)) {
+    run(path, {&q, &k, &v, 20, 50, 24, 0.2f}, out);
+    for (int64_t d = 0; d < 24; ++d) {
+      EXPECT_TRUE(std::isnan(out.at(3, d)));
+      EXPECT_TRUE(std::isfinite(out.at(4, d)) && std::isfinite(out.at(2, d)));
+    }
+  }
+}
+
+// Infinite operands make scores infinite or NaN: the query's output is then not a number, and no
+// other query's is touched.
+TEST_P(Attention, InfinityOfOneQueryStaysWithThatQuery) {
+  std::mt19937 random(3);
+  Poisoned q(20, 24), k(300, 24), v(300, 24), out(20, 24);
+  q.fill(random), k.fill(random), v.fill(random);
+  q.at(7, 0) = std::numeric_limits<float>::infinity();
+  for (const Path path : paths(20)) {
+    run(path, {&q, &k, &v, 20, 300, 24, 0.2f}, out);
+    for (int64_t d = 0; d < 24; ++d) {
+      EXPECT_TRUE(std::isnan(out.at(7, d)));
+      EXPECT_TRUE(std::isfinite(out.at(6, d)) && std::isfinite(out.at(8, d)));
+    }
+  }
+}
+
+// Subnormal operands: scores of zero to within the tolerance, and no weight lost.
+TEST_P(Attention, SubnormalOperandsGiveTheMean) {
+  std::mt19937 random(5);
+  Poisoned q(33, 40), k(70, 40), v(70, 40), out(33, 40);
+  q.fill(random, 1e-40f), k.fill(random, 1e-40f), v.fill(random);
+  for (const Path path : paths(33)) {
+    run(path, {&q, &k, &v, 33, 70, 40, 1.0f}, out);
+    for (int64_t d = 0; d < 40; ++d) {
+      double mean = 0, magnitude = 0;
+      for (int64_t j = 0; j < 70; ++j)
+        mean += v.at(j, d) / 70.0, magnitude += std::abs(v.at(j, d)) / 70.0;
+      const double error = path == Path::bf16 ? 2 * (0x1p-8 + 2e-4) : 100 * kEps;
+      for (int64_t i = 0; i < 33; ++i) ASSERT_NEAR(out.at(i, d), mean, magnitude * error);
+    }
   }
 }
 
@@ -232,12 +349,13 @@ TEST_P(Attention, BlockOfMinusInfinityIsForgotten) {
     for (int64_t j = 0; j < 140 + queries - 1; ++j) {
       bias.at(0, j) = -std::numeric_limits<float>::infinity();
     }
-    AlignedBuffer<float> scratch(attention_scratch(8));
-    AttentionTile tile = plain_tile(q, queries, k, v, keys, 8, 0.3f, out, scratch);
-    tile.bias = bias.data() + queries - 1;
-    table.attention(tile);
-    for (int64_t i = 0; i < queries; ++i) {
-      for (int64_t d = 0; d < 8; ++d) EXPECT_TRUE(std::isfinite(out.at(i, d))) << i << "," << d;
+    Problem p{&q, &k, &v, queries, keys, 8, 0.3f};
+    p.bias = bias.data() + queries - 1;
+    for (const Path path : paths(queries)) {
+      run(path, p, out);
+      for (int64_t i = 0; i < queries; ++i) {
+        for (int64_t d = 0; d < 8; ++d) EXPECT_TRUE(std::isfinite(out.at(i, d))) << i << "," << d;
+      }
     }
   }
 }

@@ -102,7 +102,9 @@ PALI_EVERY_TIER(IsaTable);
 TEST_P(IsaTable, HasEveryEntry) {
   EXPECT_TRUE(table.layer_norm && table.rms_norm && table.epilogue && table.dot && table.max &&
               table.sum_exp && table.widen && table.to_bf16 && table.gemv.pack &&
-              table.gemv.multiply && table.attention);
+              table.gemv.multiply && table.attend_row);
+  EXPECT_TRUE(table.attention_f32.block_bytes && table.attention_f32.scratch_bytes &&
+              table.attention_f32.prepare && table.attention_f32.attend);
   EXPECT_TRUE(table.gemm_f32.pack_weights && table.gemm_f32.multiply);
   EXPECT_EQ(table.gemm_f32.pack_activations, nullptr);
   EXPECT_EQ(table.gemm_f32.element_bytes, 4);

@@ -13,6 +13,7 @@ option(BUILD_SHARED_LIBS "Build libpali as a shared library" ON)
 option(PALI_BUILD_TOOLS "Build the command line" ${pali_top_level})
 option(PALI_BUILD_TESTS "Build the tests" ${pali_top_level})
 option(PALI_WITH_ONEDNN "Use oneDNN where it is installed" ON)
+option(PALI_FUZZ "Build the libFuzzer targets of tests/fuzz/targets (clang)" OFF)
 option(PALI_WERROR "Treat warnings of our own code as errors" OFF)
 set(PALI_SANITIZE "" CACHE STRING "Sanitizers of our own code: address,undefined or thread")
 set(PALI_ISA_EMULATOR "" CACHE STRING

@@ -139,9 +139,13 @@ class Convert(Case):
         for dtype, most in (("int8", 0.02), ("int4", 0.15)):
             target = self.folder / f"{dtype}.safetensors"
             done = self.ok("convert", MODELS / "pali3", "-o", target, "--dtype", dtype)
-            self.assertRegex(done.err, rf"vision\.blocks\.0\.mlp\.up\.weight: {dtype}, rms error \d+\.\d+ %")
+            self.assertRegex(done.err, rf"pali: {dtype} +\d+\.\d+ % +\d+\.\d+ %  vision\.blocks\.0\.mlp\.up\.weight\n")
             again = self.ok("convert", MODELS / "pali3", "-o", target, "--dtype", dtype, "--json").json()
             self.assertGreater(len(again["quantised"]), 10)
+            errors = [t["rms_error"] for t in again["quantised"] if t["dtype"] == dtype]
+            self.assertEqual(done.err.count(f"pali: {dtype} "), len(errors) + 1)  # the last: their mean
+            self.assertRegex(done.err, rf"pali: {dtype} +{100 * sum(errors) / len(errors):.3f} % +mean of "
+                                       rf"{len(errors)} tensors\n")
             for tensor in again["quantised"]:
                 self.assertTrue(0 < tensor["rms_error"] < most, tensor)
             listed = self.ok("inspect", target, "--tensors").out

@@ -1,6 +1,8 @@
 // convert: any model, or the parts of a PaLI-3, as one file that runs alone.
 #include <cstdio>
+#include <map>
 #include <memory>
+#include <utility>
 
 #include "arguments.hpp"
 #include "interrupt.hpp"
@@ -16,6 +18,23 @@ struct Arguments {
   EngineOptions machine;
   OutputArguments output;
 };
+
+// What rounding cost: a line a tensor, and the mean of each type.
+void print_errors(const std::vector<QuantisedTensor>& tensors) {
+  if (tensors.empty()) return;
+  std::map<std::string, std::pair<double, size_t>> by_type;  // sum of rms errors, tensors
+  std::fprintf(stderr, "pali: rounded   rms error  max error  tensor\n");
+  for (const QuantisedTensor& tensor : tensors) {
+    by_type[tensor.dtype].first += tensor.rms_error;
+    ++by_type[tensor.dtype].second;
+    std::fprintf(stderr, "pali: %-8s %8.3f %% %8.3f %%  %s\n", tensor.dtype.c_str(),
+                 100 * tensor.rms_error, 100 * tensor.max_error, tensor.name.c_str());
+  }
+  for (const auto& [dtype, sum] : by_type) {
+    std::fprintf(stderr, "pali: %-8s %8.3f %%             mean of %zu tensors\n", dtype.c_str(),
+                 100 * sum.first / static_cast<double>(sum.second), sum.second);
+  }
+}
 
 void run(Arguments& arguments) {
   ConvertOptions& options = arguments.options;
@@ -54,10 +73,7 @@ void run(Arguments& arguments) {
     output.write(to_line(object));
     output.finish();
   } else if (!arguments.output.quiet) {
-    for (const QuantisedTensor& tensor : report.quantised) {
-      std::fprintf(stderr, "pali: %s: %s, rms error %.3f %%, max %.3f %%\n", tensor.name.c_str(),
-                   tensor.dtype.c_str(), 100 * tensor.rms_error, 100 * tensor.max_error);
-    }
+    print_errors(report.quantised);
     std::fprintf(stderr, "pali: wrote %s: %lld tensors, %.1f MB\n", options.output.c_str(),
                  static_cast<long long>(report.tensors), static_cast<double>(report.bytes) / 1e6);
   }

@@ -104,6 +104,9 @@ struct Score {
 
 struct ScoreOptions {
   bool end_token = true;  // score the closing end token too
+  // Where set: called for each token of each text with the logits of the whole vocabulary that it
+  // is chosen from, a text's tokens in turn. The span is good during the call only.
+  std::function<void(size_t text, std::span<const float> logits)> on_logits{};
 };
 
 struct LabelScore {

@@ -168,7 +168,8 @@ std::vector<Score> score_texts(const EngineState& engine, ConstMat prefix,
   const std::unique_ptr<Decoder> decoder =
       language.start(context, prefixes, {longest, static_cast<int64_t>(texts.size())});
   const SpecialTokens special{language.start_token(), language.end_token()};
-  std::vector<std::vector<float>> logprobs = score_targets(context, *decoder, special, targets);
+  std::vector<std::vector<float>> logprobs =
+      score_targets(context, *decoder, special, targets, options.on_logits);
   for (size_t i = 0; i < scores.size(); ++i) {
     scores[i].token_logprobs = std::move(logprobs[i]);
     for (const float value : scores[i].token_logprobs) scores[i].logprob += value;

@@ -51,10 +51,14 @@ std::vector<Hypothesis> generate_greedy(const Context& context, Decoder& decoder
 std::vector<Hypothesis> generate_beam(const Context& context, Decoder& decoder,
                                       const SpecialTokens& special, const GenerationRun& run);
 
+// Sees the logits of the whole vocabulary that the next token of targets[i] is chosen from.
+using OnLogits = std::function<void(size_t i, std::span<const float> logits)>;
+
 // log P of each token of `targets[i]` (end token included by the caller) given the decoder's one
 // request: decoder batch 1, capacity >= targets.size(). out[i] has targets[i].size() entries.
 std::vector<std::vector<float>> score_targets(const Context& context, Decoder& decoder,
                                               const SpecialTokens& special,
-                                              std::span<const std::vector<int32_t>> targets);
+                                              std::span<const std::vector<int32_t>> targets,
+                                              const OnLogits& on_logits = {});
 
 }  // namespace pali

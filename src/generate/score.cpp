@@ -5,7 +5,8 @@ namespace pali {
 
 std::vector<std::vector<float>> score_targets(const Context& context, Decoder& decoder,
                                               const SpecialTokens& special,
-                                              std::span<const std::vector<int32_t>> targets) {
+                                              std::span<const std::vector<int32_t>> targets,
+                                              const OnLogits& on_logits) {
   PALI_ASSERT(decoder.batch() == 1);
   std::vector<std::vector<float>> logprobs(targets.size());
   std::vector<size_t> live;  // by decoder sequence: the target it reads
@@ -18,12 +19,20 @@ std::vector<std::vector<float>> score_targets(const Context& context, Decoder& d
 
   std::vector<int32_t> ids(live.size(), special.start), wanted, source;
   std::vector<float> found;
+  Tensor logits;  // of all live targets, where they are asked for
   for (size_t step = 0; !live.empty(); ++step) {
     wanted.clear();
     for (const size_t i : live) wanted.push_back(targets[i][step]);
     found.resize(live.size());
     const ConstMat hidden = decoder.step(context, ids);
     decoder.head().logprob(context, hidden, wanted, found);
+    if (on_logits) {
+      if (logits.empty()) logits = Tensor(hidden.rows, decoder.head().vocab());
+      decoder.head().full(context, hidden, logits.top(hidden.rows));
+      for (size_t b = 0; b < live.size(); ++b) {
+        on_logits(live[b], logits.view().row_span(static_cast<int64_t>(b)));
+      }
+    }
 
     std::vector<size_t> next;
     source.clear();

@@ -5,7 +5,7 @@ import os
 import subprocess
 
 import harness
-from harness import Case, IMAGES, PHOTO, golden, pali
+from harness import Case, IMAGES, MODELS, PHOTO, golden, pali
 
 GENERATED = ["image", "prompt", "text", "tokens", "logprob", "finish_reason"]
 
@@ -232,6 +232,51 @@ class Score(Case):
         self.assertEqual(one, two)
         self.assertEqual(self.ok("score", "just text", "b", "--json").json()["image"], None)
         self.fails(1, "score", "missing.png", "a cat", says="missing.png")
+
+    def tasks(self, *lines):
+        file = self.folder / "tasks.jsonl"
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return file
+
+    def drift(self, *arguments, **how):
+        lines = [{"image": str(PHOTO), "task": "caption", "max_tokens": 6},
+                 {"image": str(PHOTO), "task": "vqa", "question": "what?", "max_tokens": 6},
+                 {"prompt": "a cat", "max_tokens": 6, "beams": 3}]
+        return self.ok("score", "--drift-from", MODELS / "pali3", "--tasks", self.tasks(*lines),
+                       *arguments, **how)
+
+    def test_a_model_in_f32_does_not_drift_from_itself(self):
+        done = self.drift("--dtype", "f32", "--json").json()
+        tasks = done.pop("tasks")
+        self.assertEqual(sorted(tasks), ["caption", "run", "vqa"])
+        for drift in [done, *tasks.values()]:
+            self.assertEqual(list(drift), ["requests", "same_answers", "steps", "agreeing",
+                                           "top1_agreement", "kl_mean", "kl_max"])
+            self.assertEqual(drift["same_answers"], drift["requests"])
+            self.assertEqual((drift["top1_agreement"], drift["kl_mean"], drift["kl_max"]), (1, 0, 0))
+        self.assertEqual(done["requests"], 3)
+        self.assertEqual(done["steps"], sum(drift["steps"] for drift in tasks.values()))
+
+    def test_fewer_bits_drift_further(self):
+        found = {dtype: self.drift("--dtype", dtype, "--json").json() for dtype in ("int8", "int4")}
+        self.assertGreater(found["int8"]["kl_mean"], 0)
+        self.assertGreater(found["int4"]["kl_mean"], 2 * found["int8"]["kl_mean"])
+        self.assertGreaterEqual(found["int4"]["kl_max"], found["int4"]["kl_mean"])
+        text = self.drift("--dtype", "int4").out.splitlines()
+        self.assertEqual([line.split()[0] for line in text], ["task", "caption", "run", "vqa", "all"])
+        self.assertEqual(text[-1].split()[1], "3")
+
+    def test_drift_refuses_what_it_cannot_compare(self):
+        good = {"prompt": "a cat", "max_tokens": 3}
+        file, drift = self.tasks(good, {"task": "fly"}), ["score", "--drift-from", MODELS / "pali3"]
+        self.fails(1, *drift, "--tasks", file, says=["fly", "line 2"])
+        self.fails(1, *drift, "--tasks", self.folder / "nowhere", says="nowhere")
+        self.fails(1, *drift, "--tasks", self.tasks(), says="no requests")
+        self.fails(1, *drift, "--tasks", self.tasks(good), model="t5gemma2",
+                   says=["different vocabularies", "line 1"])
+        self.usage(*drift, says="without --tasks")
+        self.usage("score", "--tasks", file, says="without --drift-from")
+        self.usage(*drift, "--tasks", file, "a text", says="--drift-from with")
 
     def test_classify_by_two_towers(self):
         reference = golden("siglip_two_tower")

@@ -30,6 +30,25 @@ TEST(Score, EveryTokenHasTheLogprobOfItsOwnHistory) {
   EXPECT_EQ(decoder.batches, (std::vector<int64_t>{5, 4, 3, 3, 1, 1}));
 }
 
+TEST(Score, HandsOutTheLogitsOfEveryToken) {
+  const test::Table table = test::hashed_table(17, 9);
+  const std::vector<std::vector<int32_t>> targets = {{4, 5, 1}, {}, {1}, {4, 2, 8, 1}};
+  Fixture fixture;
+  TableDecoder decoder(table, 9, 1);
+  std::vector<std::vector<std::vector<float>>> seen(targets.size());
+  score_targets(fixture.context, decoder, {0, 1}, targets,
+                [&](size_t i, std::span<const float> logits) {
+                  seen.at(i).emplace_back(logits.begin(), logits.end());
+                });
+  for (size_t i = 0; i < targets.size(); ++i) {
+    ASSERT_EQ(seen[i].size(), targets[i].size());
+    for (size_t t = 0; t < targets[i].size(); ++t) {
+      const auto past = targets[i].begin();
+      EXPECT_EQ(seen[i][t], table(0, {past, past + static_cast<std::ptrdiff_t>(t)}));
+    }
+  }
+}
+
 TEST(Score, NothingToScoreTakesNoStep) {
   Fixture fixture;
   TableDecoder decoder(test::hashed_table(1, 9), 9, 1);

@@ -16,8 +16,8 @@ fi
 
 # An emulator for kernel tiers that this CPU lacks, where there is one (tests/README.md).
 emulator=${PALI_ISA_EMULATOR:-}
-if [ -z "$emulator" ] && [ -x ../shared/avx512/avx512-run ]; then
-  emulator=$(cd .. && pwd)/shared/avx512/avx512-run
+if [ -z "$emulator" ] && [ -x ../shared/avx512/avx512-run ] && ! grep -qw avx512_vnni /proc/cpuinfo; then
+  emulator="$(cd .. && pwd)/shared/avx512/avx512-run --timeout 3000"
 fi
 
 build_and_test() {  # PRESET CTEST_ARGUMENTS... [-- TARGETS...]

@@ -1,0 +1,173 @@
+"""Other engines on our shapes, by turns with ours, and the ratios.
+
+    python3 tools/bench/peers.py --pali build/release/tools/pali --quick
+    python3 tools/bench/peers.py --pali build/release/tools/pali -o peers.json --markdown peers.md
+
+Runs what is installed in this Python of torch (with transformers), openvino (with nncf for int8) and
+numpy's OpenBLAS; says what is missing. One process and one model in memory at a time: a round is
+ours, then each peer, and rounds repeat; medians over all runs of all rounds count. With -o an
+existing file is added to, so that rounds may be run apart from each other, and `--only` picks lines.
+Full: 12 GB of memory, most of an hour; --quick: 6 GB, some minutes."""
+import argparse
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+
+import engines
+
+# kind, work, the types of weights that are compared, and whether --quick has it.
+MATMUL = ["256x8192x1664", "256x1664x8192", "272x5120x2048", "3364x8192x1664", "1x5120x2048",
+          "1x250112x2048"]
+LINES = [("matmul", shape, ["f32", "bf16", "int8"], not shape.startswith("3364"))
+         for shape in MATMUL]
+LINES += [("vision", "so400m@224", ["f32", "bf16", "int8"], True),
+          ("vision", "so400m@448", ["f32", "bf16", "int8"], False),
+          ("vision", "vit-g@224", ["f32", "bf16", "int8"], False),
+          ("vision", "vit-g@812", ["bf16", "int8"], False),
+          ("language", "encode", ["f32", "bf16", "int8"], True),
+          ("language", "greedy", ["f32", "bf16", "int8"], True),
+          ("language", "beams4", ["f32", "bf16", "int8"], False)]
+
+
+def cpu_name():
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def amx():
+    return " amx_tile" in pathlib.Path("/proc/cpuinfo").read_text()
+
+
+def run_ours(pali, kind, work, dtype, runs, threads):
+    if kind == "matmul":
+        words = ["matmul", "--shape", work, "--runs", str(runs)]
+    elif kind == "vision":
+        name, side = work.split("@")
+        words = ["vision", "--config", engines.VISION[name], "--resolution", side, "--runs", str(runs)]
+    else:
+        words = ["encode" if work == "encode" else "decode", "--config", engines.LANGUAGE,
+                 "--prompt-tokens", str(engines.PROMPT_TOKENS), "--tokens", "8", "--runs", str(runs)]
+        words += ["--beams", "4"] if work == "beams4" else []
+    done = subprocess.run([pali, "bench", *words, "--dtype", dtype, "-t", str(threads), "--json",
+                           "-q"], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{pali} bench: {done.stderr.strip()}")
+    rows = json.loads(done.stdout)[:-1]
+    wanted = {"vision": "vision", "matmul": None}.get(
+        kind, "encode" if work == "encode" else "decode_step")
+    results = {}
+    for row in rows:
+        if wanted is None or row["name"] == wanted:
+            name = "pali" if kind != "matmul" else "pali " + row["backend"]
+            results[name] = {"times_ms": [row["median_ms"]], "share": row["share"]}
+    return results
+
+
+def run_peer(engine, kind, work, dtype, runs, threads):
+    environment = dict(os.environ, OMP_NUM_THREADS=str(threads), PEER_THREADS=str(threads))
+    done = subprocess.run([sys.executable, engines.__file__, engine, kind, work, dtype,
+                           str(runs)], capture_output=True, text=True, env=environment)
+    lines = done.stdout.strip().splitlines()
+    try:
+        return json.loads(lines[-1])
+    except (IndexError, ValueError):
+        why = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+        return {"skipped": why[:200]}
+
+
+def add(results, kind, work, dtype, engine, result):
+    key = f"{kind} {work} {dtype} {engine}"
+    entry = results.setdefault(key, {"kind": kind, "work": work, "dtype": dtype, "engine": engine,
+                                     "times_ms": []})
+    if "skipped" in result:
+        entry["skipped"] = result["skipped"]
+        return
+    entry.pop("skipped", None)
+    entry["times_ms"] += result["times_ms"]
+    entry.update({k: result[k] for k in ("share", "version") if k in result})
+
+
+def median(entry):
+    return statistics.median(entry["times_ms"]) if entry and entry["times_ms"] else None
+
+
+def table(results):
+    """A line a piece of work and type of weights: ours, our other backends, every peer, and other / ours."""
+    lines = ["| work | weights | ours, ms | share of the peak | others, ms (other / ours) |",
+             "|---|---|---|---|---|"]
+    groups = {}
+    for entry in results.values():
+        groups.setdefault((entry["kind"], entry["work"], entry["dtype"]), []).append(entry)
+    for (kind, work, dtype), entries in groups.items():
+        auto = [e for e in entries if e["engine"] in ("pali", "pali auto")]
+        ours = median(auto[0]) if auto else None
+        if ours is None:
+            continue
+        peers = []
+        for entry in entries:
+            time = median(entry)
+            if entry is not auto[0] and time is not None:
+                peers.append(f"{entry['engine']} {time:.3g} ({time / ours:.2f})")
+        lines.append(f"| {kind} {work} | {dtype} | {ours:.3g} | {100 * auto[0]['share']:.0f} % | "
+                     f"{', '.join(peers) or '-'} |")
+    reasons = {f"{e['engine']}: {e['skipped']}" for e in results.values() if "skipped" in e}
+    return "\n".join(lines + [""] + ["Left out: " + "; ".join(sorted(reasons)) + "."] * bool(reasons)) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pali", required=True, help="the program")
+    parser.add_argument("--quick", action="store_true", help="products and the smallest tower")
+    parser.add_argument("--only", action="append", metavar="WORDS",
+                        help="lines whose 'kind work dtype' contains this; repeatable")
+    parser.add_argument("--engine", action="append", help="only these peers; repeatable")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=3, help="of a round")
+    parser.add_argument("-t", "--threads", type=int, default=2)
+    parser.add_argument("-o", "--output", type=pathlib.Path, help="JSON; added to where it exists")
+    parser.add_argument("--markdown", type=pathlib.Path)
+    arguments = parser.parse_args()
+
+    report = {"results": {}}
+    if arguments.output and arguments.output.exists():
+        report = json.loads(arguments.output.read_text())
+    report["cpu"], report["amx"], report["threads"] = cpu_name(), amx(), arguments.threads
+    results = report["results"]
+    for kind, work, dtypes, quick in LINES:
+        for dtype in dtypes:
+            name = f"{kind} {work} {dtype}"
+            if arguments.quick and not quick:
+                continue
+            if arguments.only and not any(words in name for words in arguments.only):
+                continue
+            for _ in range(arguments.rounds):
+                for engine, result in run_ours(arguments.pali, kind, work, dtype, arguments.runs,
+                                               arguments.threads).items():
+                    add(results, kind, work, dtype, engine, result)
+                for engine in engines.KINDS[kind]:
+                    known = results.get(f"{name} {engine}", {})
+                    if "skipped" in known or arguments.engine and engine not in arguments.engine:
+                        continue
+                    add(results, kind, work, dtype, engine,
+                        run_peer(engine, kind, work, dtype, arguments.runs, arguments.threads))
+            print(name, {e["engine"]: e.get("skipped") or f"{median(e):.3g} ms"
+                         for e in results.values() if f"{e['kind']} {e['work']} {e['dtype']}" == name},
+                  file=sys.stderr)
+            if arguments.output:
+                arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+    text = (f"{report['cpu']}{' with AMX' if report['amx'] else ''}, {report['threads']} threads, "
+            f"batch 1; medians.\n\n" + table(results))
+    print(text, end="")
+    if arguments.markdown:
+        arguments.markdown.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

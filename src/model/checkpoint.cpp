@@ -81,7 +81,16 @@ ConfigFiles folder_files(const fs::path& folder) {
   files.where = config.string();
   files.config_text = read_text_file(config, kMaxConfigBytes);
   files.config = parse_json(files.config_text, files.where);
-  files.preprocessor = read_if_present(folder / "preprocessor_config.json");
+  // transformers 5 saves one file about all that goes into a model, and reads it first.
+  const char* const whole = "processor_config.json";
+  const std::optional<Json> processor = read_if_present(folder / whole);
+  if (processor && processor->is_object() && processor->contains("image_processor") &&
+      !processor->at("image_processor").is_null()) {
+    files.preprocessor = processor->at("image_processor");
+    files.preprocessor_name = whole;
+  } else {
+    files.preprocessor = read_if_present(folder / files.preprocessor_name);
+  }
   files.generation = read_if_present(folder / "generation_config.json");
   files.tokenizer = read_if_present(folder / "tokenizer_config.json");
   return files;

@@ -86,9 +86,10 @@ Family read_family(const ConfigFiles& files) {
   ModelConfig& config = family.config;
   config.json = files.config_text;
   if (config.vision) {
-    config.preprocessing = read_preprocessing(files.preprocessor.value_or(Json::object()),
-                                              "preprocessor_config.json of " + files.where,
-                                              config.vision->image_size, family.warnings);
+    config.preprocessing.size = config.vision->image_size;
+    read_preprocessing(files.preprocessor.value_or(Json::object()),
+                       files.preprocessor_name + " of " + files.where, config.preprocessing,
+                       family.warnings);
   }
   if (files.generation) {
     read_generation(*files.generation, "generation_config.json of " + files.where, config);

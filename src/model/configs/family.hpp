@@ -19,6 +19,7 @@ struct ConfigFiles {
   std::string config_text;
   Json config;
   std::optional<Json> preprocessor, generation, tokenizer;
+  std::string preprocessor_name = "preprocessor_config.json";  // where it was read from
   std::string task_style;  // what a pali checkpoint says of its prompts; may be empty
 };
 

@@ -36,11 +36,10 @@ void read_three(const JsonFields& fields, const char* key, float (&out)[3]) {
 // Ref: SiglipImageProcessor's fields; "resample" counts as PIL does, 2 bilinear, 3 bicubic.
 }  // namespace
 
-Preprocessing read_preprocessing(const Json& json, const std::string& where, int64_t image_size,
-                                 std::vector<std::string>& warnings) {
+void read_preprocessing(const Json& json, const std::string& where, Preprocessing& how,
+                        std::vector<std::string>& warnings) {
   const JsonFields fields(json, where);
-  Preprocessing how;
-  how.size = image_size;
+  const int64_t image_size = how.size;
   if (const Json* size = fields.find("size"); size != nullptr && size->is_object()) {
     const JsonFields sides = fields.object("size");
     const int64_t height = sides.integer("height", 1, 1 << 14, image_size);
@@ -51,7 +50,8 @@ Preprocessing read_preprocessing(const Json& json, const std::string& where, int
                          " x " + std::to_string(width) + " of " + where);
     }
   }
-  const int64_t resample = fields.integer("resample", 0, 5, 3);
+  const int64_t resample =
+      fields.integer("resample", 0, 5, how.resample == Resample::bilinear ? 2 : 3);
   if (resample != 2 && resample != 3) {
     throw Error(ErrorCode::unsupported, "resample " + std::to_string(resample) + " (" + where +
                                             "); 2 (bilinear) and 3 (bicubic) are known");
@@ -74,7 +74,6 @@ Preprocessing read_preprocessing(const Json& json, const std::string& where, int
                   "field \"image_std\" must be positive (" + where + "); restore the file");
     }
   }
-  return how;
 }
 
 namespace {

@@ -10,10 +10,10 @@
 
 namespace pali {
 
-// Images are always resized to the model's own `image_size`; a file that says otherwise gives a
-// warning. Throws Error.
-Preprocessing read_preprocessing(const Json& json, const std::string& where, int64_t image_size,
-                                 std::vector<std::string>& warnings);
+// What the file leaves out stays as `how` has it. Images are always resized to the model's own
+// `how.size`; a file that says otherwise gives a warning. Throws Error.
+void read_preprocessing(const Json& json, const std::string& where, Preprocessing& how,
+                        std::vector<std::string>& warnings);
 // Token ids go before those of config.json, as in transformers. Throws Error.
 void read_generation(const Json& json, const std::string& where, ModelConfig& config);
 

@@ -98,6 +98,55 @@ void expect_refused(const fs::path& path, ErrorCode code, const std::string& wor
   EXPECT_EQ(error.what.find('\n'), std::string::npos) << error.what;
 }
 
+// transformers 5 saves one processor_config.json with the image processor in it, and reads it
+// first; without either file each family has its own default.
+TEST(Checkpoint, FindsTheImageProcessorWhereverItWasSaved) {
+  TempFolder folder;
+  const auto resample_of = [](const fs::path& model) {
+    return open_checkpoint(model).config.preprocessing.resample;
+  };
+  struct Row {
+    const char* model;
+    Resample without_files;
+  };
+  for (const Row& row :
+       {Row{"t5gemma2", Resample::bilinear}, Row{"paligemma", Resample::bicubic}}) {
+    SCOPED_TRACE(row.model);
+    const fs::path copy = folder / row.model;
+    fs::copy(kModels / row.model, copy);
+    const fs::path own = copy / "preprocessor_config.json", whole = copy / "processor_config.json";
+    const Json saved = read_json_file(own);
+    fs::remove(own);
+    EXPECT_EQ(resample_of(copy), row.without_files);
+    EXPECT_TRUE(open_checkpoint(copy).warnings.empty());
+
+    Json image = saved;
+    for (const auto& [number, expected] :
+         {std::pair(2, Resample::bilinear), std::pair(3, Resample::bicubic)}) {
+      image["resample"] = number;
+      image["image_mean"] = {0.25, 0.5, 0.75};
+      write_text(whole, Json{{"image_processor", image}, {"image_seq_length", 9}}.dump());
+      EXPECT_EQ(resample_of(copy), expected);
+      EXPECT_EQ(open_checkpoint(copy).config.preprocessing.mean[2], 0.75f);
+    }
+    // Beside it the older file says nothing, unless the new one has no image processor.
+    write_text(own, saved.dump());
+    EXPECT_EQ(open_checkpoint(copy).config.preprocessing.mean[2], 0.75f);
+    for (const char* text : {R"({"image_seq_length": 9})", R"({"image_processor": null})", "[]"}) {
+      write_text(whole, text);
+      EXPECT_EQ(open_checkpoint(copy).config.preprocessing.mean[2], 0.5f) << text;
+    }
+    write_text(whole, R"({"image_processor": {"resample": 1}})");
+    const Caught error = caught([&] { open_checkpoint(copy); });
+    EXPECT_NE(error.what.find("processor_config.json"), std::string::npos) << error.what;
+    EXPECT_EQ(error.what.find("preprocessor_config.json"), std::string::npos) << error.what;
+    write_text(whole, R"({"image_processor": 3})");
+    EXPECT_EQ(caught([&] { open_checkpoint(copy); }).code, ErrorCode::corrupt_file);
+    write_text(whole, "{");
+    EXPECT_EQ(caught([&] { open_checkpoint(copy); }).code, ErrorCode::corrupt_file);
+  }
+}
+
 TEST(Checkpoint, RefusesWhatIsNoModel) {
   TempFolder folder;
   expect_refused(folder / "nowhere", ErrorCode::not_found, "no such file");

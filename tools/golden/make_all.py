@@ -1,6 +1,7 @@
 """Regenerates every golden and tiny model under tests/data, in order. See README.md."""
 
 import common
+import make_boxes
 import make_formats
 import make_images
 import make_masks
@@ -19,6 +20,7 @@ def main():
     make_masks.main([])
     make_models.main()
     make_formats.main()
+    make_boxes.main()
     total = sum(f.stat().st_size for f in common.DATA.rglob("*") if f.is_file())
     common.log(f"tests/data: {total / 1e6:.2f} MB")
 

@@ -60,7 +60,8 @@ TEST_P(ConfigValues, EndInAnErrorOrAnAnswer) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, ConfigValues,
-                         testing::Values("pali3", "umt5", "siglip_two_tower"));
+                         testing::Values("pali3", "umt5", "siglip_two_tower", "paligemma",
+                                         "paligemma2", "t5gemma2"));
 
 }  // namespace
 }  // namespace pali

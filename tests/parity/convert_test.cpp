@@ -116,7 +116,8 @@ INSTANTIATE_TEST_SUITE_P(Models, Convert,
                                            "mt5", "umt5", "t5_original", "flan_t5", "ul2_bf16",
                                            "ul2_f16", "ul2_sharded", "pali3", "pali3_bf16",
                                            "pali3_f16", "pali3_sharded", "paligemma",
-                                           "paligemma_bf16", "t5gemma2", "t5gemma2_bf16"),
+                                           "paligemma_bf16", "paligemma2", "paligemma2_bf16",
+                                           "t5gemma2", "t5gemma2_bf16"),
                          [](const auto& test) { return test.param; });
 
 TEST_F(Files, ComposedGivesTheBitsOfTheWhole) {

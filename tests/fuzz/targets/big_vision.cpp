@@ -1,6 +1,8 @@
 // .npz checkpoints as far as a model is made of their names and shapes.
 #include "model/configs/big_vision.hpp"
 
+#include <algorithm>
+
 #include "fuzz/targets/target.hpp"
 #include "io/tensor_table.hpp"
 
@@ -26,7 +28,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       }
       if (store.find(name) != nullptr) return;
       const std::span<std::byte> memory = store.add_owned(name, pali::DType::f32, shape);
-      std::memset(memory.data(), 0, memory.size());
+      std::fill(memory.begin(), memory.end(), std::byte{0});  // may be empty
     }
     pali::Family family = pali::read_family(pali::big_vision_files(store));
     pali::use_big_vision_names(store, family.rules);

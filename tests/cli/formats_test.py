@@ -1,8 +1,10 @@
 """Checkpoints as people download them: big_vision's .npz under their own names, tiny and at full size."""
+import json
 import shutil
 import struct
+import zipfile
 
-from harness import MODELS, PHOTO, Case
+from harness import MODELS, PHOTO, Case, golden
 
 # The user's .npz checkpoints (the hub's google/NAME-jax), the task that each is for, and its prompt.
 # Ref: the prefixes in big_vision's configs/proj/paligemma/transfers.
@@ -77,7 +79,73 @@ def write_hollow_npz(path, arrays):
                    + b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0))
 
 
+def write_shards(source, folder, count):
+    """model.safetensors of a folder as `count` files and their index."""
+    content = (source / "model.safetensors").read_bytes()
+    size = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8:8 + size])
+    header.pop("__metadata__", None)
+    names, weight_map = sorted(header), {}
+    for i in range(count):
+        file, own, data = f"model-{i + 1:05}-of-{count:05}.safetensors", {}, b""
+        for name in names[i::count]:
+            begin, end = header[name]["data_offsets"]
+            own[name] = header[name] | {"data_offsets": [len(data), len(data) + end - begin]}
+            data += content[8 + size + begin:8 + size + end]
+            weight_map[name] = file
+        text = json.dumps(own).encode()
+        text += b" " * (-len(text) % 8)  # tensors where their elements may be read in place
+        (folder / file).write_bytes(struct.pack("<Q", len(text)) + text + data)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+def copy_prefixed(source, target, prefix):
+    """An .npz whose members' names begin with `prefix` instead of "params/" or nothing."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(prefix + name.removeprefix("params/"), old.read(name))
+
+
 class Formats(Case):
+    def test_the_same_weights_in_every_container(self):
+        """Equal tokens, and log-probabilities equal as far as they are printed."""
+        for name, weights in (("paligemma", "paligemma_bin"), ("paligemma2", "paligemma2_bin"), ("t5gemma2", None)):
+            source = MODELS / f"{name}_bf16"
+            config = json.loads((source / "config.json").read_text())
+            if weights:  # what big_vision's models always have, whatever a config says
+                text = config["text_config"]
+                text["final_logit_softcapping"] = text["sliding_window"] = None
+                text["attn_logit_softcapping"], text["query_pre_attn_scalar"] = 50.0, text["head_dim"]
+            folders = [self.folder / f"{name}-{kind}" for kind in ("folder", "shards", "bin")][:3 if weights else 2]
+            for folder in folders:
+                shutil.copytree(source, folder, ignore=shutil.ignore_patterns("golden*", "model*"))
+                (folder / "config.json").write_text(json.dumps(config))
+            shutil.copy(source / "model.safetensors", folders[0])
+            write_shards(source, folders[1], 3)
+            models = list(folders)
+            if weights:
+                for file in (MODELS / weights).glob("pytorch_model*"):
+                    shutil.copy(file, folders[2])
+                npz = next((MODELS / f"{name}_npz").glob("*.npz"))
+                for kind, prefix in (("bare", ""), ("params", "params/")):
+                    folder = self.folder / f"{name}-{kind}"
+                    folder.mkdir()
+                    copy_prefixed(npz, folder / npz.name, prefix)
+                    shutil.copy(MODELS / f"{name}_npz" / "tokenizer.model", folder)
+                    models.append(folder / npz.name)
+            for model in list(models):
+                converted = self.folder / f"{model.parent.name}-{model.name}.safetensors"
+                self.ok("convert", model, "-o", converted)
+                models.append(converted)
+            for prompt in (golden(f"{name}_bf16")["cases"][0]["prompt"], "caption en"):
+                rows = [self.ok("run", PHOTO, "-p", prompt, "-n", "12", "--json", "--preprocess", "hf", "-m", model).json()
+                        for model in models]
+                if not weights and prompt != "caption en":
+                    self.assertEqual(rows[0]["text"], golden(f"{name}_bf16")["cases"][0]["greedy"]["text"])
+                for model, row in zip(models, rows):
+                    for field in ("tokens", "text", "logprob", "finish_reason", "preprocess"):
+                        self.assertEqual(row[field], rows[0][field], (model.name, field))
+
     def test_every_checkpoint_runs_its_task(self):
         source = next((MODELS / "paligemma_npz").glob("*.npz"))
         for name, (arguments, prompt) in TASKS.items():

@@ -162,7 +162,7 @@ def make_bin(source, target, shards):
         if (MODELS / source / name).exists():
             shutil.copy(MODELS / source / name, folder / name)
     state = load_file(str(MODELS / source / "model.safetensors"))
-    turned = next(k for k in sorted(state) if k.endswith("wi_0.weight"))
+    turned = next(k for k in sorted(state) if k.endswith(("wi_0.weight", "gate_proj.weight")))
     state[turned] = state[turned].T.contiguous().T
     names = sorted(state)
     if shards == 1:
@@ -188,6 +188,8 @@ def main():
     make_npz("paligemma_bf16", "paligemma_npz", "paligemma-3b-pt-44.bf16.npz", paligemma, "", np.savez)
     make_npz("paligemma2_bf16", "paligemma2_npz", "paligemma2-3b-pt-44.b16.npz", paligemma, "params/",
              np.savez_compressed)
+    make_bin("paligemma_bf16", "paligemma_bin", 1)
+    make_bin("paligemma2_bf16", "paligemma2_bin", 2)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,8 @@ TEST_P(ModelFolder, SmallFiles) {
 }
 
 TEST_P(ModelFolder, Tokenizer) {
-  auto outcomes = damage(model_, "spiece.model", 1 << 20, 200, 50);
+  const bool gemma = std::filesystem::exists(model_.path() / "tokenizer.model");
+  auto outcomes = damage(model_, gemma ? "tokenizer.model" : "spiece.model", 1 << 20, 200, 50);
   EXPECT_GT(outcomes[Outcome::error], 50);
 }
 
@@ -102,7 +103,9 @@ TEST_P(ModelFolder, Weights) {
   EXPECT_EQ(open_and_use(model_.path(), "weights that are no numbers"), Outcome::error);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, ModelFolder, testing::Values("pali3", "umt5", "siglip_two_tower"));
+INSTANTIATE_TEST_SUITE_P(Models, ModelFolder,
+                         testing::Values("pali3", "umt5", "siglip_two_tower", "paligemma2",
+                                         "t5gemma2"));
 
 TEST(ModelShards, Index) {
   test::limit_address_space();
@@ -120,7 +123,7 @@ TEST(ModelShards, Index) {
 
 TEST(ModelFile, ConvertedCheckpoint) {
   test::limit_address_space();
-  for (const char* name : {"pali3", "siglip_two_tower"}) {
+  for (const char* name : {"pali3", "siglip_two_tower", "paligemma", "t5gemma2"}) {
     const test::TempFolder folder;
     ConvertOptions options;
     options.source = kModels / name;

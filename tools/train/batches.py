@@ -1,9 +1,8 @@
 """Batches of scenes for train.py: pixels, what each patch shows, and what is asked about them."""
 
-import json
+import math
 import queue
 import threading
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,34 +10,12 @@ import torch
 import catalog
 import prompts
 import ul2
+from bank import Bank
 from tokenizer import PAD
 
-LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LETTERS = "abcdefghijklmnopqrstuvwxyz"  # words are read in lower case
+SPOTS = 2 * len(LETTERS)  # a letter has its centre in the left or in the right half of a patch: that orders them
 PATCH = 14
-
-
-class Shards:
-    """The scenes that render.py made."""
-
-    def __init__(self, folder):
-        paths = sorted(Path(folder).glob("*.npy"))
-        if not paths:
-            raise SystemExit(f"no shards in {folder}: run render.py first")
-        self.pixels = [np.load(path, mmap_mode="r") for path in paths]
-        self.lines = [[json.loads(x) for x in path.with_suffix(".jsonl").read_text().splitlines()] for path in paths]
-
-    def sample(self, rng, count, single):
-        """count scenes; `single`: share that is taken from scenes with one thing only."""
-        pixels, descriptions = [], []
-        while len(pixels) < count:
-            s = int(rng.integers(len(self.pixels)))
-            i = int(rng.integers(len(self.lines[s])))
-            scene = self.lines[s][i]
-            if len(pixels) < single * count and (len(scene["objects"]) != 1 or scene["word"]):
-                continue
-            pixels.append(self.pixels[s][i])
-            descriptions.append(scene)
-        return np.stack(pixels), descriptions
 
 
 # What a patch shows: 0 nothing that has a name, then the things, a word, the background's colour, a garment.
@@ -51,7 +28,7 @@ LABELS = GARMENT + len(catalog.GARMENTS)
 def patch_labels(descriptions, grid):
     """What each of grid x grid patches shows, and which letters have their centre in it."""
     labels = np.zeros((len(descriptions), grid, grid), np.int64)
-    letters = np.zeros((len(descriptions), grid, grid, len(LETTERS)), np.float32)
+    letters = np.zeros((len(descriptions), grid, grid, SPOTS), np.float32)
     at, colours = (np.arange(grid) + 0.5) / grid, list(catalog.COLOURS)
     for n, scene in enumerate(descriptions):
         if scene["colour"]:
@@ -65,9 +42,17 @@ def patch_labels(descriptions, grid):
             y = min(grid - 1, int((b[0] + b[2]) / 2 * grid))
             labels[n, y, (at > b[1]) & (at < b[3])] = WORD
             for x, letter in scene["letters"]:
-                if letter in LETTERS:
-                    letters[n, y, min(grid - 1, int(x * grid)), LETTERS.index(letter)] = 1
+                at_half = min(2 * grid - 1, int(x * 2 * grid))
+                letters[n, y, at_half // 2, at_half % 2 * len(LETTERS) + LETTERS.index(letter.lower())] = 1
     return torch.from_numpy(labels).flatten(1), torch.from_numpy(letters).flatten(1, 2)
+
+
+def waves(places):
+    """Coordinates of -1..1 with their sines and cosines: a linear map can then tell one digit from the next."""
+    return torch.cat([places] + [wave(k * math.pi * places) for k in (1, 2, 4) for wave in (torch.sin, torch.cos)], -1)
+
+
+PLACES = 6 * 7
 
 
 def patch_places(descriptions, labels):
@@ -84,6 +69,12 @@ def patch_places(descriptions, labels):
     return out * 2 - 1
 
 
+def shown(descriptions, size=112):
+    """What every patch of the scenes shows, letters and places: the truth that naming learns and symbols tell."""
+    labels, letters = patch_labels(descriptions, size // PATCH)
+    return {"labels": labels, "letters": letters, "places": patch_places(descriptions, labels)}
+
+
 def contrastive_text(scene, rng):
     """A caption in any language; the word itself where there is nothing else."""
     languages = list(prompts.JOINS)
@@ -92,9 +83,37 @@ def contrastive_text(scene, rng):
     return prompts.caption(scene, "EN" if rng.random() < 0.4 else languages[int(rng.integers(len(languages)))])
 
 
-def rows(ids, value):
-    width = max(len(r) for r in ids)
-    return torch.tensor([list(r) + [value] * (width - len(r)) for r in ids])
+def rows(ids, value, width):
+    """Rows of that many ids, filled up or cut."""
+    return torch.tensor([[*r[:width], *[value] * (width - len(r))] for r in ids])
+
+
+# Requests of a batch over its scenes, by task; and how many of all requests, sorted by the length of their answers,
+# are said together at which width. Shapes are always the same: both oneDNN and the compiler prepare each for itself.
+QUOTAS = {"language": {"caption": 1.0, "vqa": 1 / 3, "ocr": 1 / 6, "detect": 1 / 4},
+          "mixture": {"caption": 0.75, "vqa": 0.75, "ocr": 0.25, "detect": 0.375}}
+TASKS = ["caption", "vqa", "ocr", "detect"]
+WIDTHS = {0.6: 8, 0.85: 24, 1.0: 80}
+PROMPT, LINE = 24, 64  # longest prompt, longest line of UL2
+
+
+def requests(asked, quotas, tokenizer):
+    """{task: (image numbers, prompts, answers)} -> the tensors of a batch, rows sorted by the length of the answers.
+
+    Where there are too few requests of a task, rows without an answer stand in."""
+    each = []
+    for number, (task, quota) in enumerate(quotas.items()):
+        found = list(zip(*asked[task]))[:quota]
+        each += [(number, *row) for row in found] + [(number, 0, (PAD,), ())] * (quota - len(found))
+    each.sort(key=lambda row: len(row[3]))
+    batch = {"images": torch.tensor([row[1] for row in each]), "prompts": rows([row[2] for row in each], PAD, PROMPT), "groups": []}
+    start = 0
+    for share, width in WIDTHS.items():
+        part, start = each[start:round(share * len(each))], round(share * len(each))
+        answers = [row[3] for row in part]
+        batch["groups"].append((torch.tensor([row[0] for row in part]), rows(answers, -100, width),
+                                rows([token_weights(a, tokenizer) for a in answers], 0.0, width)))
+    return batch
 
 
 def token_weights(answer, tokenizer):
@@ -107,31 +126,30 @@ def token_weights(answer, tokenizer):
     return out
 
 
-def ask(descriptions, tokenizer, rng, share):
-    """Prompts and answers about the images: {task: (image numbers, prompts, answers)}."""
-    out = {task: ([], [], []) for task in ("caption", "vqa", "ocr", "detect")}
+def ask(descriptions, tokenizer, rng, english):
+    """Prompts and answers about the images, everything that can be asked: {task: (image numbers, prompts, answers)}."""
+    out = {task: ([], [], []) for task in TASKS}
+    languages = list(prompts.JOINS)
 
     def add(task, n, prompt, answer):
         for part, value in zip(out[task], (n, tokenizer.encode(prompt), answer)):
             part.append(value)
 
     for n, scene in enumerate(descriptions):
-        if rng.random() < share["caption"] and scene["garment"] is None:
-            languages = list(prompts.JOINS)
-            lang = "EN" if rng.random() < 0.4 else languages[int(rng.integers(len(languages)))]
+        if scene["garment"] is None:
+            lang = "EN" if rng.random() < english else languages[int(rng.integers(len(languages)))]
             add("caption", n, prompts.prompt("caption", lang), tokenizer.encode(prompts.caption(scene, lang)))
-        if rng.random() < share["vqa"]:
-            kind = prompts.QUESTION_TYPES[int(rng.choice(7, p=(0.25, 0.2, 0.1, 0.17, 0.18, 0.1, 0.0)))]
-            kind = "garment" if scene["garment"] is not None else kind
-            if kind == "written" and scene["word"] is None and rng.random() < 0.8:
-                kind = "what"
-            found = prompts.questions(scene, rng, kind)
-            if found:
-                encode = tokenizer.spell if kind == "written" and scene["word"] else tokenizer.encode
-                add("vqa", n, prompts.prompt("vqa", question=found[0]), encode(found[1]))
-        if scene["word"] and rng.random() < share["ocr"]:
+        kind = prompts.QUESTION_TYPES[int(rng.choice(7, p=(0.25, 0.2, 0.1, 0.17, 0.18, 0.1, 0.0)))]
+        kind = "garment" if scene["garment"] is not None else kind
+        if kind == "written" and scene["word"] is None and rng.random() < 0.8:
+            kind = "what"
+        found = prompts.questions(scene, rng, kind)
+        if found:
+            encode = tokenizer.spell if kind == "written" and scene["word"] else tokenizer.encode
+            add("vqa", n, prompts.prompt("vqa", question=found[0]), encode(found[1]))
+        if scene["word"]:
             add("ocr", n, prompts.prompt("ocr"), tokenizer.spell(scene["word"]))
-        if scene["objects"] and rng.random() < share["detect"]:
+        if scene["objects"]:
             names, answer = prompts.detection(scene, rng)
             add("detect", n, prompts.prompt("detect", objects=names), tokenizer.encode(answer))
     return out
@@ -143,7 +161,7 @@ class Batches(threading.Thread):
     def __init__(self, args, tokenizer, step):
         super().__init__(daemon=True)
         self.args, self.tokenizer, self.step = args, tokenizer, step
-        self.shards, self.queue = Shards(args.data), queue.Queue(4)
+        self.bank, self.queue = Bank(args.data), queue.Queue(4)
 
     def run(self):
         try:
@@ -154,22 +172,23 @@ class Batches(threading.Thread):
             self.queue.put(error)
 
     def make(self, rng):
-        single = self.args.single * max(0.0, 1 - 3 * self.step / self.args.steps)
-        pixels, descriptions = self.shards.sample(rng, self.args.batch, single)
-        labels, letters = patch_labels(descriptions, pixels.shape[1] // PATCH)
-        texts = [contrastive_text(s, rng) for s in descriptions]
-        same = torch.tensor([[a == b for b in texts] for a in texts])
-        places = patch_places(descriptions, labels)
-        batch = {"places": places, "pixels": torch.from_numpy(pixels), "labels": labels, "letters": letters, "same": same,
-                 "texts": torch.tensor([self.tokenizer.siglip(t) for t in texts])}
-        if self.args.stage == "language":
-            lines = [ul2.corrupt(self.tokenizer.encode(ul2.sentence(s, rng)), self.tokenizer.sentinels, rng) for s in descriptions]
-            batch["corrupted"], batch["hidden"] = rows([a for a, _ in lines], PAD), rows([b for _, b in lines], -100)
-        if self.args.stage in ("language", "mixture"):
-            asked = ask(descriptions, self.tokenizer, rng, self.args.shares)
-            order = [t for t in asked if asked[t][0]]
-            batch["images"] = torch.tensor([n for t in order for n in asked[t][0]])
-            batch["prompts"] = rows([p for t in order for p in asked[t][1]], PAD)
-            batch["tasks"] = [(t, rows(asked[t][2], -100), rows([token_weights(a, self.tokenizer) for a in asked[t][2]], 0.0))
-                              for t in order]
+        told = self.args.stage == "language"
+        if told:
+            descriptions, batch = self.bank.told(rng, self.args.batch), {}
+        else:
+            single = self.args.single * max(0.0, 1 - 3 * self.step / self.args.steps)
+            pixels, descriptions = self.bank.sample(rng, self.args.batch, single, self.args.dense, self.args.words)
+            batch = {"pixels": torch.from_numpy(pixels)}
+        batch.update(shown(descriptions, self.args.size))
+        if told and self.args.ul2 > 0:
+            lines = [ul2.corrupt(self.tokenizer.encode(ul2.sentence(s, rng))[-LINE:], self.tokenizer.sentinels, rng) for s in descriptions[::4]]
+            batch["corrupted"], batch["hidden"] = rows([a for a, _ in lines], PAD, LINE), rows([b for _, b in lines], -100, LINE)
+        elif not told and self.args.contrast > 0:
+            texts = [contrastive_text(s, rng) for s in descriptions]
+            batch["same"] = torch.tensor([[a == b for b in texts] for a in texts])
+            batch["texts"] = torch.tensor([self.tokenizer.siglip(t) for t in texts])
+        if self.args.stage in QUOTAS:
+            quotas = {t: round(n * len(descriptions)) for t, n in QUOTAS[self.args.stage].items()}
+            asked = ask(descriptions, self.tokenizer, rng, self.args.english)
+            batch.update(requests(asked, quotas, self.tokenizer))
         return batch

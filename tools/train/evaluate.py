@@ -4,8 +4,8 @@ Writes, into --scenes, the pictures, tasks.jsonl (what `pali batch` reads), expe
 answers-NAME.jsonl of each engine; prints a table in Markdown.
 
   evaluate.py --model models/pali-mini --scenes W/scenes                            torch
-  evaluate.py --model models/pali-mini --scenes W/scenes --engine build/.../pali    the C++ engine as it comes and in
-                                                                                    f32, and its agreement with torch
+  evaluate.py --model models/pali-mini --scenes W/scenes --engine build/.../pali    the C++ engine; with --f32 in f32
+                                                                                    too, and its agreement with torch
 """
 
 import argparse
@@ -19,6 +19,7 @@ from PIL import Image
 
 import prompts
 import scenes
+import sheet
 import testset
 from scores import table
 
@@ -35,7 +36,14 @@ def names():
     return [prompts.named(i) for i in range(len(prompts.catalog.things()))]
 
 
-def by_torch(model_folder, folder, out, threads, batch=50):
+def part_of(folder, sets):
+    """(expected lines, requests) of those sets."""
+    expected = [e for e in read(folder / "expected.jsonl") if e["set"] in sets]
+    ids = {id for e in expected for id in (e["id"], "shuffled-" + e["id"], e["blank"])}
+    return expected, [r for r in read(folder / "tasks.jsonl") if r["id"] in ids]
+
+
+def by_torch(model_folder, folder, out, threads, sets, batch=50):
     """Answers through transformers in f32, greedy."""
     import torch
 
@@ -43,7 +51,8 @@ def by_torch(model_folder, folder, out, threads, batch=50):
     torch.set_num_threads(threads)
     net, tokenizer = pali.load(model_folder)
     size = net.config["vision_config"]["image_size"]
-    requests, lines = read(folder / "tasks.jsonl"), []
+    expected, requests = part_of(folder, sets)
+    lines = []
     requests.sort(key=lambda r: r["task"])
 
     def pixels(part):
@@ -54,11 +63,11 @@ def by_torch(model_folder, folder, out, threads, batch=50):
         part = requests[i:i + batch]
         ids = [tokenizer.encode(prompts.prompt(r["task"], r.get("lang", "EN"), r.get("question", ""),
                                                r.get("objects", "").split(prompts.SEPARATOR))) for r in part]
-        for r, got in zip(part, net.answer(pixels(part), ids, max(r["max_tokens"] for r in part)).tolist()):
+        for r, got in zip(part, net.answer(net.project(pixels(part)), ids, max(r["max_tokens"] for r in part)).tolist()):
             got = got[1:]
             got = got[:got.index(1)] if 1 in got else got[:r["max_tokens"]]
             lines.append({"id": r["id"], "text": tokenizer.decode(got)})
-    singles, all_names = [e for e in read(folder / "expected.jsonl") if e["set"] == "classify"], names()
+    singles, all_names = [e for e in expected if e["set"] == "classify"], names()
     with torch.no_grad():
         texts = net.text_tower(input_ids=torch.tensor([tokenizer.siglip(t) for t in all_names])).pooler_output
         texts = torch.nn.functional.normalize(texts, dim=-1)
@@ -69,14 +78,17 @@ def by_torch(model_folder, folder, out, threads, batch=50):
     write(out, lines)
 
 
-def by_engine(binary, model_folder, folder, out, options):
+def by_engine(binary, model_folder, folder, out, options, sets):
     """Answers through `pali batch`, labels through `pali classify`."""
-    command = [str(binary), "batch", str(folder / "tasks.jsonl"), "-o", str(out), "-m", str(model_folder), *options]
+    expected, requests = part_of(folder, sets)
+    asked = folder / "requests.jsonl"
+    write(asked, requests)
+    command = [str(binary), "batch", str(asked), "-o", str(out), "-m", str(model_folder), *options]
     print("$", " ".join(command), file=sys.stderr)
     if subprocess.run(command).returncode != 0:
         raise SystemExit(f"{binary} failed")
     lines = read(out)
-    for e in read(folder / "expected.jsonl"):
+    for e in expected:
         if e["set"] == "classify":
             said = subprocess.run([str(binary), "classify", "-m", str(model_folder), *options, "--",
                                    str(folder / e["image"]), *names()], capture_output=True, text=True, check=True)
@@ -84,13 +96,14 @@ def by_engine(binary, model_folder, folder, out, options):
     write(out, lines)
 
 
-def show(folder, name, title):
+def show(folder, name, title, sets):
     answers = {r["id"]: {**r, "text": r.get("text", "")} for r in read(folder / f"answers-{name}.jsonl")}
-    print("\n" + table(answers, read(folder / "expected.jsonl"), title))
+    print("\n" + table(answers, part_of(folder, sets)[0], title), flush=True)
 
 
 def agreement(folder, a, b):
     one, two = ({r["id"]: r.get("text") for r in read(folder / f"answers-{n}.jsonl")} for n in (a, b))
+    one = {k: v for k, v in one.items() if k in two}
     same = sum(one[k] == two[k] for k in one)
     print(f"\n{a} and {b} give the same text for {same} of {len(one)} requests ({100 * same / len(one):.2f} %)")
     for k in [k for k in one if one[k] != two[k]][:10]:
@@ -102,23 +115,30 @@ def main():
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--scenes", type=Path, required=True, help="folder of the test scenes, made where missing")
     parser.add_argument("--count", type=int, default=600, help="scenes a set")
-    parser.add_argument("--sets", nargs="+", choices=list(testset.SETS), default=list(testset.SETS))
+    parser.add_argument("--sets", nargs="+", choices=list(testset.SETS), default=list(testset.SETS), help="of which to answer the requests")
     parser.add_argument("--engine", type=Path, help="the pali binary; without it: torch")
     parser.add_argument("--options", default="", help="further options for pali, e.g. '--isa avx2'")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
+    parser.add_argument("--f32", action="store_true", help="the engine in f32 too, for its agreement with torch")
+    parser.add_argument("--sheet", type=Path, help="PNG of 24 scenes with the engine's answers")
     args = parser.parse_args()
-    testset.make(args.scenes, args.count, args.sets)
+    testset.make(args.scenes, args.count)
     if args.engine:
-        for name, options in (("engine", []), ("engine-f32", ["--dtype", "f32"])):
+        runs = [("engine", [])] + ([("engine-f32", ["--dtype", "f32"])] if args.f32 else [])
+        for name, options in runs:
             by_engine(args.engine, args.model, args.scenes, args.scenes / f"answers-{name}.jsonl",
-                      options + args.options.split())
-        show(args.scenes, "engine", "C++ engine")
-        if (args.scenes / "answers-torch.jsonl").exists():
-            agreement(args.scenes, "torch", "engine-f32")
-            agreement(args.scenes, "torch", "engine")
+                      options + args.options.split(), args.sets)
+            show(args.scenes, name, "C++ engine", args.sets)
+        if args.f32:
+            agreement(args.scenes, "engine-f32", "engine")
+            if (args.scenes / "answers-torch.jsonl").exists():
+                agreement(args.scenes, "torch", "engine-f32")
+        if args.sheet:
+            answers = {r["id"]: r.get("text", "") for r in read(args.scenes / "answers-engine.jsonl")}
+            sheet.draw(args.scenes, answers, read(args.scenes / "expected.jsonl"), args.sheet)
     else:
-        by_torch(args.model, args.scenes, args.scenes / "answers-torch.jsonl", args.threads)
-        show(args.scenes, "torch", "torch, f32")
+        by_torch(args.model, args.scenes, args.scenes / "answers-torch.jsonl", args.threads, args.sets)
+        show(args.scenes, "torch", "torch, f32", args.sets)
 
 
 if __name__ == "__main__":

@@ -3,15 +3,17 @@
 import torch
 import torch.nn.functional as F
 
-from batches import WORD
+import language
+from batches import TASKS, WORD, waves
 from symbols import told
 from tokenizer import PAD
+from vision import cut, tokens
 
 
 def placing(read, places, labels):
     """How far places and boxes that are read from tokens are off."""
-    off = (read.float() - places).square()
-    return off[..., :2].mean() + off[..., 2:][(labels > 0) & (labels <= WORD)].mean()
+    off = (read.float() - waves(places)).square().unflatten(-1, (7, 6))
+    return off[..., :2].mean() + off[..., 2:].transpose(-1, -2)[(labels > 0) & (labels <= WORD)].mean()
 
 
 def contrast(net, pooled, texts, same):
@@ -29,70 +31,82 @@ def classes(aux, pooled, labels):
     return F.binary_cross_entropy_with_logits(aux["classes"](pooled).float(), shown, reduction="sum") / len(labels)
 
 
-def said(net, memory, mask, labels):
-    """Cross-entropy of every token of the answers: (n, longest)."""
-    shifted = F.pad(labels[:, :-1].clamp(min=0), (1, 0), value=PAD)
-    hidden = net.language_model.decoder(input_ids=shifted, encoder_hidden_states=memory,
-                                        encoder_attention_mask=mask).last_hidden_state
-    hidden = hidden * net.language_model.config.d_model ** -0.5
-    logits = F.linear(hidden, net.language_model.shared.weight).float()
-    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
-
-
-def answering(net, batch, args, visual):
+def answering(net, batch, args, visual, run):
     """The losses of the tasks, given the projected visual tokens of each image."""
-    out = {}
-    memory, mask = net.read(visual[batch["images"]], batch["prompts"], (batch["prompts"] != PAD).long())
-    start = 0
-    for task, labels, weights in batch["tasks"]:
+    asked, lm = batch["prompts"], net.language_model
+    x = torch.cat([visual[batch["images"]], lm.shared(asked)], 1)
+    mask = torch.cat([asked.new_ones(visual.shape[1]).expand(len(x), -1), (asked != PAD).long()], 1)
+    memory = run["encode"](lm.encoder, x, mask, language.buckets(x.shape[1], True))
+    start, missed, heard = 0, torch.zeros(len(TASKS)), torch.full((len(TASKS),), 1e-6)
+    for task, labels, weights in batch["groups"]:
         part = slice(start, start + len(labels))
         start += len(labels)
-        each = said(net, memory[part], mask[part], labels)
-        out[task] = ((each * weights).sum() / weights.sum(), args.weights[task])
-    return out
+        each = run["say"](lm, memory[part], mask[part], labels, language.buckets(labels.shape[1], False))
+        missed = missed.index_add(0, task, (each * weights).sum(1))
+        heard = heard.index_add(0, task, weights.sum(1))
+    return {task: (missed[n] / heard[n], args.weights[task]) for n, task in enumerate(TASKS)}
 
 
-def denoising(net, batch):
+def denoising(net, batch, run):
     """UL2's loss on lines of text."""
-    mask = (batch["corrupted"] != PAD).long()
-    memory = net.language_model.encoder(input_ids=batch["corrupted"], attention_mask=mask).last_hidden_state
-    return said(net, memory, mask, batch["hidden"]).sum() / (batch["hidden"] >= 0).sum()
+    lm, mask = net.language_model, (batch["corrupted"] != PAD).long()
+    memory = run["encode"](lm.encoder, lm.shared(batch["corrupted"]), mask, language.buckets(mask.shape[1], True))
+    each = run["say"](lm, memory, mask, batch["hidden"], language.buckets(batch["hidden"].shape[1], False))
+    return each.sum() / (batch["hidden"] >= 0).sum()
 
 
-def naming(aux, tokens, labels, letters, places, args):
+def naming(aux, seen, labels, letters, places, args):
     """What each patch shows, which letters, where it is and the thing's box, from the ViT's tokens."""
-    missed = F.binary_cross_entropy_with_logits(aux["letter"](tokens).float(), letters, reduction="sum")
-    return {"patch": (F.cross_entropy(aux["what"](tokens).float().flatten(0, 1), labels.flatten()), args.patch),
+    missed = F.binary_cross_entropy_with_logits(aux["letter"](seen).float(), letters, reduction="sum")
+    return {"patch": (F.cross_entropy(aux["what"](seen).float().flatten(0, 1), labels.flatten()), args.patch),
             "letter": (missed / letters.sum().clamp(min=1), args.patch * args.letter),
-            "where": (placing(aux["where"](tokens), places, labels), args.patch)}
+            "where": (placing(aux["where"](seen), places, labels), args.patch)}
 
 
-def some_patches(net, batch, keep):
+def some(batch, keep):
+    """The labels of that many patches of a scene, in order, those of things first."""
+    shows = (batch["labels"] > 0) & (batch["labels"] <= WORD)
+    order = (torch.rand(shows.shape) + shows).topk(keep, dim=1).indices.sort(1).values
+    return {k: batch[k][torch.arange(len(order))[:, None], order] for k in ("labels", "letters", "places")}
+
+
+def some_patches(net, run, batch, keep):
     """ViT tokens of the patches that show something and of others up to `keep`, with their labels."""
-    x = (batch["pixels"].permute(0, 3, 1, 2).float() / 127.5 - 1).to(net.projector.weight.dtype)
-    tower = net.vision_tower
-    order = (torch.rand(batch["labels"].shape) + ((batch["labels"] > 0) & (batch["labels"] <= WORD))).topk(keep, dim=1).indices
+    shows = (batch["labels"] > 0) & (batch["labels"] <= WORD)
+    order = (torch.rand(shows.shape) + shows).topk(keep, dim=1).indices
     row = torch.arange(len(order))[:, None]
-    tokens = tower.post_layernorm(tower.encoder(inputs_embeds=tower.embeddings(x)[row, order]).last_hidden_state)
-    return tokens, batch["labels"][row, order], batch["letters"][row, order], batch["places"][row, order]
+    patches = cut(batch["pixels"], net.vision_tower.config.patch_size)
+    return run["see"](net.vision_tower, patches, order), *(batch[k][row, order] for k in ("labels", "letters", "places"))
 
 
-def losses(net, aux, batch, args):
+def plain():
+    """The functions of the transformers; compiled() has them faster."""
+    return {"see": tokens, "encode": language.encode, "say": language.say}
+
+
+def compiled():
+    return {name: torch.compile(part, dynamic=False) for name, part in plain().items()}
+
+
+def losses(net, aux, batch, args, run):
     """Named losses of one batch, each with its weight."""
-    if args.stage == "vision":
-        return naming(aux, *some_patches(net, batch, args.keep), args)
     if args.stage == "language":
-        out = answering(net, batch, args, told(aux["symbols"], batch).to(net.projector.weight.dtype))
-        return out | {"ul2": (denoising(net, batch), args.ul2)}
-    with torch.no_grad() if args.freeze_vision else torch.enable_grad():
-        tokens = net.see(batch["pixels"]).last_hidden_state
-    out = {}
+        out = answering(net, batch, args, told(aux["symbols"], some(batch, args.keep)).to(net.projector.weight.dtype), run)
+        return out | ({"ul2": (denoising(net, batch, run), args.ul2)} if args.ul2 > 0 else {})
+    if args.freeze_vision or args.stage == "mixture":
+        with torch.no_grad() if args.freeze_vision else torch.enable_grad():
+            patches = cut(batch["pixels"], net.vision_tower.config.patch_size)
+            seen = run["see"](net.vision_tower, patches, torch.arange(patches.shape[1]).expand(len(patches), -1))
+        out, truth = {}, [batch[k] for k in ("labels", "letters", "places")]
+    else:
+        seen, *truth = some_patches(net, run, batch, args.keep)
+        out = {}
     if args.stage == "classify":
-        out["classes"] = (classes(aux, net.vision_tower.head(tokens), batch["labels"]), args.contrast)
+        out["classes"] = (classes(aux, net.vision_tower.head(seen), batch["labels"]), args.contrast)
     elif args.contrast > 0:
-        out["contrast"] = (contrast(net, net.vision_tower.head(tokens), batch["texts"], batch["same"]), args.contrast)
+        out["contrast"] = (contrast(net, net.vision_tower.head(seen), batch["texts"], batch["same"]), args.contrast)
     if args.patch > 0:
-        out.update(naming(aux, tokens, batch["labels"], batch["letters"], batch["places"], args))
+        out.update(naming(aux, seen, *truth, args))
     if args.stage == "mixture":
-        out.update(answering(net, batch, args, net.projector(tokens)))
+        out.update(answering(net, batch, args, net.projector(seen), run))
     return out

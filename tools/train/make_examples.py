@@ -33,7 +33,7 @@ def answers(net, tokenizer, image, scene):
         asked.append(("ocr", {}, scene["word"]))
     ids = [tokenizer.encode(prompts.PROMPTS[t].format(**({"lang": "EN", "question": "", "objects": ""} | f))) for t, f, _ in asked]
     pixels = torch.from_numpy(np.stack([np.asarray(scenes.shrink(image, net.config["vision_config"]["image_size"]))] * len(asked)))
-    got = net.answer(pixels, ids, 96).tolist()
+    got = net.answer(net.project(pixels), ids, 96).tolist()
     return [(t, f, e, tokenizer.decode(g[1:])) for (t, f, e), g in zip(asked, got)]
 
 

@@ -74,11 +74,15 @@ class Pali3(nn.Module):
         return self.language_model.encoder(inputs_embeds=x, attention_mask=mask).last_hidden_state, mask
 
     @torch.no_grad()
-    def answer(self, pixels, prompt_ids, longest, **options):
-        """Greedy answers (token ids) to one prompt about each image."""
+    def project(self, pixels):
+        """uint8 images -> projected visual tokens."""
+        return self.projector(self.see(pixels).last_hidden_state)
+
+    @torch.no_grad()
+    def answer(self, visual, prompt_ids, longest, **options):
+        """Greedy answers (token ids) to one prompt about each image, given its projected visual tokens."""
         width = max(len(p) for p in prompt_ids)
         ids = torch.tensor([list(p) + [PAD] * (width - len(p)) for p in prompt_ids])
-        visual = self.projector(self.see(pixels).last_hidden_state)
         memory, mask = self.read(visual, ids, (ids != PAD).long())
         return self.language_model.generate(encoder_outputs=BaseModelOutput(memory), attention_mask=mask,
                                             max_new_tokens=longest, do_sample=False, **options)

@@ -9,25 +9,27 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from batches import LABELS, LETTERS, PATCH, WORD, patch_labels, patch_places
+import catalog
+from batches import LABELS, PLACES, SPOTS, WORD, shown, waves
 
 
 class Symbols(nn.Module):
     def __init__(self, width):
         super().__init__()
         self.what = nn.Embedding(LABELS, width)
-        self.letter = nn.Linear(len(LETTERS), width, bias=False)
-        self.where = nn.Linear(6, width, bias=False)
+        self.letter = nn.Linear(SPOTS, width, bias=False)
+        self.where = nn.Linear(PLACES, width, bias=False)
         nn.init.normal_(self.what.weight, std=0.3)
         nn.init.normal_(self.letter.weight, std=0.3)
-        nn.init.normal_(self.where.weight, std=0.3)
+        nn.init.normal_(self.where.weight, std=0.1)
 
     def forward(self, labels, letters, places):
         """labels (n, t), letters (n, t, 52), places (n, t, 6) -> (n, t, width); boxes only where there is a thing."""
         dtype = self.where.weight.dtype
         boxed = ((labels > 0) & (labels <= WORD))[..., None]
-        places = torch.cat([places[..., :2], places[..., 2:] * boxed], -1)
-        return self.what(labels) + self.letter(letters.to(dtype)) + self.where(places.to(dtype))
+        seen = waves(places).unflatten(-1, (7, 6))
+        seen = torch.cat([seen[..., :2], seen[..., 2:] * boxed[..., None]], -1).flatten(-2)
+        return self.what(labels) + self.letter(letters.to(dtype)) + self.where(seen.to(dtype))
 
 
 def told(symbols, batch, noise=0.12, wrong=0.04):
@@ -40,8 +42,20 @@ def told(symbols, batch, noise=0.12, wrong=0.04):
 
 
 @torch.no_grad()
+def start_named(symbols, net, tokenizer):
+    """What a patch shows starts as the words for it in English."""
+    words = ["", *catalog.named("en"), "word", *catalog.COLOURS, *catalog.GARMENTS]
+    table = net.language_model.shared.weight
+    for row, text in enumerate(words):
+        if text:
+            pieces = table[list(tokenizer.encode(text))[:-1]]
+            symbols.what.weight[row].copy_(pieces.sum(0) / len(pieces) ** 0.5 + 0.1 * symbols.what.weight[row])
+
+
+@torch.no_grad()
 def start_looking(net):
     """The decoder starts with identities in its cross-attention, so that what it looks at is what it tends to say."""
+    net.language_model.decoder.final_layer_norm.weight.fill_(3.0)  # the tied head could hardly be sure of a token otherwise
     for block in net.language_model.encoder.block:  # the visual tokens pass the encoder nearly as they are
         block.layer[0].SelfAttention.o.weight.mul_(0.1)
         block.layer[1].DenseReluDense.wo.weight.mul_(0.1)
@@ -51,23 +65,40 @@ def start_looking(net):
         attention.o.weight.copy_(0.5 * torch.eye(*attention.o.weight.shape))
 
 
-@torch.no_grad()
-def fit_projector(net, symbols, shards, rng, count=4096):
-    """Sets the projector to the least-squares map from the ViT's tokens to the symbols of what they show."""
-    width = net.vision_tower.config.hidden_size + 1
-    gram, cross, total = torch.zeros(width, width), None, 0.0
-    for _ in range(count // 64):
-        pixels, descriptions = shards.sample(rng, 64, 0.0)
-        labels, letters = patch_labels(descriptions, pixels.shape[1] // PATCH)
-        wanted = symbols(labels, letters, patch_places(descriptions, labels)).float().flatten(0, 1)
-        seen = F.pad(net.see(torch.from_numpy(pixels)).last_hidden_state.float().flatten(0, 1), (0, 1), value=1.0)
-        gram += seen.T @ seen
-        cross = seen.T @ wanted if cross is None else cross + seen.T @ wanted
-        total += float((wanted - wanted.mean(0)).square().sum())
-        last = seen, wanted
-    solved = torch.linalg.solve(gram + 1e-3 * torch.eye(width), cross)
-    net.projector.weight.copy_(solved[:-1].T)
-    net.projector.bias.copy_(solved[-1])
-    seen, wanted = last
-    left = (seen @ solved - wanted).square().sum() / (wanted - wanted.mean(0)).square().sum()
-    print(f"projector: {1 - float(left):.3f} of the symbols explained", flush=True)
+def fit_projector(net, symbols, bank, rng, count=1536, steps=700):
+    """Sets the projector to a linear map from the ViT's tokens to the symbols of what they show.
+
+    Least squares alone, with things heavier than the ground, tells hardly one thing from another: there are more
+    things than dimensions. So it goes on with the cross-entropy of the nearest symbol."""
+    with torch.no_grad():
+        seen, wanted, labels = [], [], []
+        for _ in range(count // 64):
+            pixels, descriptions = bank.sample(rng, 64, 0.0)
+            truth = shown(descriptions, pixels.shape[1])
+            seen.append(net.see(torch.from_numpy(pixels)).last_hidden_state.float().flatten(0, 1))
+            wanted.append(symbols(**truth).float().flatten(0, 1))
+            labels.append(truth["labels"].flatten())
+        seen, wanted, labels = F.pad(torch.cat(seen), (0, 1), value=1.0), torch.cat(wanted), torch.cat(labels)
+        thing = (labels > 0) & (labels <= WORD)
+        heavy = torch.where(thing, 8.0, 1.0)[:, None] * seen
+        start = torch.linalg.solve(heavy.T @ seen + 1e-3 * torch.eye(seen.shape[1]), heavy.T @ wanted)
+        table = symbols.what.weight.float().clone()
+        apart, spread = wanted - table[labels], (wanted - wanted.mean(0)).square().mean()
+        two = thing.nonzero()[:, 0], (~thing).nonzero()[:, 0]
+    learned, sure = nn.Parameter(start), nn.Parameter(torch.tensor(0.3))
+    optimiser = torch.optim.Adam([learned, sure])
+    for step in range(steps):
+        optimiser.param_groups[0]["lr"] = 3e-3 * (1 - step / steps)
+        rows = torch.cat([kind[torch.randint(len(kind), (n,))] for kind, n in zip(two, (768, 256))])
+        given = seen[rows] @ learned
+        near = sure.exp() * ((given - apart[rows]) @ table.T - 0.5 * table.square().sum(1))
+        loss = F.cross_entropy(near, labels[rows]) + (given - wanted[rows]).square().mean() / spread
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    with torch.no_grad():
+        net.projector.weight.copy_(learned[:-1].T)
+        net.projector.bias.copy_(learned[-1])
+        some = thing.nonzero()[:4096, 0]
+        near = ((seen[some] @ learned - apart[some]) @ table.T - 0.5 * table.square().sum(1)).argmax(1)
+        print(f"projector: the nearest symbol is right for {(near == labels[some]).float().mean():.3f} of the patches with things", flush=True)

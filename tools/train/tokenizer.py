@@ -69,7 +69,7 @@ class Tokenizer:
         self.digits = {self.sp.piece_to_id(c) for c in string.digits}
 
     def spell(self, text):
-        """Letter by letter: how the model writes what it reads in a picture."""
+        """Letter by letter and in lower case: how the model writes what it reads in a picture."""
         return (self.blank, *[self.sp.piece_to_id(c) for c in text], EOS)
 
     def decode(self, ids):

@@ -1,17 +1,17 @@
-"""Trains the model by stages on the shards that render.py writes.
+"""Trains the model by stages on scenes that bank.py puts together.
 
   --stage siglip   sigmoid contrastive loss between pictures and texts (paper's stage 0), with an auxiliary
-                   loss that names what each patch shows (heads that are dropped afterwards)
+                   loss that names what each patch shows (heads that are dropped afterwards);
+                   on --keep patches of each picture, or with --freeze-vision on all
   --stage classify the same with the contrastive loss replaced by naming what the picture shows (for the
                    comparison of the two kinds of pretraining)
-  --stage vision   the patch naming loss alone, on the patches of things and some others: fast
   --stage language UL2's denoising on lines of text, and the tasks over scenes told in symbols (symbols.py)
   --stage mixture  captions, questions, words and boxes through the whole model (stage 1), with the
                    contrastive loss kept at a small weight; --freeze-vision as in the paper (in either of the
                    two the ViT's pooling head still learns where the contrastive loss has a weight)
 
 Learning rate: warm-up, then a cosine over --steps. A checkpoint every few minutes, written beside and renamed;
-started again it goes on from the last one. Losses go to losses.csv. With the same seed, threads and shards the
+started again it goes on from the last one. Losses go to losses.csv. With the same seed, threads and bank the
 losses are the same again: batches follow from (seed, step).
 """
 
@@ -27,17 +27,18 @@ import torch
 from torch import nn
 
 import model as pali
-from batches import LABELS, LETTERS, Batches, Shards
-from losses import losses
-from symbols import Symbols, fit_projector, start_looking
+from bank import Bank
+from batches import LABELS, PLACES, SPOTS, Batches
+from losses import compiled, losses, plain
+from symbols import Symbols, fit_projector, start_looking, start_named
 from tokenizer import Tokenizer
 from watch import watch, watch_scenes
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", choices=["siglip", "classify", "vision", "language", "mixture"], required=True)
-    parser.add_argument("--data", type=Path, required=True, help="folder of render.py's shards")
+    parser.add_argument("--stage", choices=["siglip", "classify", "language", "mixture"], required=True)
+    parser.add_argument("--data", type=Path, required=True, help="bank.py's pieces")
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="folder of this stage: checkpoints, losses.csv, export")
     parser.add_argument("--init", type=Path, help="checkpoint of the stage before")
@@ -53,25 +54,28 @@ def main():
     parser.add_argument("--patch", type=float, default=0.3, help="weight of the patch naming loss, 0: none")
     parser.add_argument("--letter", type=float, default=0.3, help="weight of letters within it")
     parser.add_argument("--ul2", type=float, default=0.5, help="weight of the denoising loss")
-    parser.add_argument("--keep", type=int, default=36, help="patches an image in --stage vision")
+    parser.add_argument("--keep", type=int, default=36, help="patches an image that the ViT learns from, those of things first")
     parser.add_argument("--single", type=float, default=0.0, help="share of one-thing scenes added at the start, fading out in a third of the time")
-    parser.add_argument("--shares", type=json.loads, default={"caption": 0.8, "vqa": 0.8, "ocr": 0.8, "detect": 0.4})
+    parser.add_argument("--dense", type=float, default=0.0, help="share of scenes with three or four things")
+    parser.add_argument("--english", type=float, default=0.4, help="share of captions asked for in English, beside the turns of all languages")
+    parser.add_argument("--words", type=float, default=0.25, help="share of scenes with a word")
     parser.add_argument("--weights", type=json.loads, default={"caption": 1.0, "vqa": 0.5, "ocr": 0.5, "detect": 0.7})
     parser.add_argument("--freeze-vision", action="store_true")
-    parser.add_argument("--compile", action="store_true", help="compile the encoder and the decoder: about 1.4 times as fast")
+    parser.add_argument("--compile", action="store_true", help="compile the transformers: about 1.3 times as fast")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--save-minutes", type=float, default=4)
     parser.add_argument("--watch", type=int, default=200, help="scenes of the running evaluation")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    torch.set_flush_denormal(True)
     torch.manual_seed(args.seed)
     args.work.mkdir(parents=True, exist_ok=True)
     tokenizer = Tokenizer(args.tokenizer)
     net = pali.Pali3(pali.mini(args.size))
     width = pali.MINI["vision_config"]["hidden_size"]
-    aux = nn.ModuleDict({"what": nn.Linear(width, LABELS), "letter": nn.Linear(width, len(LETTERS))})
-    aux["where"] = nn.Linear(width, 6)
+    aux = nn.ModuleDict({"what": nn.Linear(width, LABELS), "letter": nn.Linear(width, SPOTS)})
+    aux["where"] = nn.Linear(width, PLACES)
     aux["classes"] = nn.Linear(width, LABELS)
     nn.init.constant_(aux["classes"].bias, -5.0)
     aux["symbols"] = Symbols(pali.MINI["text_config"]["d_model"])
@@ -90,13 +94,14 @@ def main():
         weights = torch.load(args.init_language)["weights"]
         kept = {k: v for k, v in weights.items() if k.startswith(("net.language_model.", "aux.symbols."))}
         both.load_state_dict(kept, strict=False)
-        fit_projector(net, aux["symbols"], Shards(args.data), np.random.default_rng(args.seed))
+        fit_projector(net, aux["symbols"], Bank(args.data), np.random.default_rng(args.seed))
     if args.stage != "language":
         aux["symbols"].requires_grad_(False)
     else:
         net.vision_tower.requires_grad_(False)
         net.text_tower.requires_grad_(False)
         if not saved.exists():
+            start_named(aux["symbols"], net, tokenizer)
             start_looking(net)
     # bf16 weights do the work, f32 masters learn.
     names, live, masters = [], [], []
@@ -126,12 +131,17 @@ def main():
         part.rename(saved)
         pali.export(net, args.tokenizer, args.work / "export")
 
-    if args.compile:
-        net.language_model.encoder.compile(dynamic=True)
-        net.language_model.decoder.compile(dynamic=True)
+    run = compiled() if args.compile else plain()
     batches = Batches(args, tokenizer, step)
     batches.start()
-    watched = watch_scenes(args.watch) if args.stage == "mixture" else None
+    watched = watch_scenes(args.watch) if args.watch and args.stage in ("language", "mixture") else None
+
+    def look():
+        if watched:
+            print("watch", step, watch(net, aux["symbols"] if args.stage == "language" else None, tokenizer, *watched), flush=True)
+
+    if args.init_language:
+        look()
     log = open(args.work / "losses.csv", "a", newline="")
     table = csv.writer(log)
     last_save, last_print, seen_images, sums, since = time.time(), time.time(), 0, {}, 0
@@ -144,7 +154,7 @@ def main():
         batch = batches.queue.get()
         if isinstance(batch, BaseException):
             raise batch
-        named = losses(net, aux, batch, args)
+        named = losses(net, aux, batch, args, run)
         total = sum(value * weight for value, weight in named.values())
         total.backward()
         for m, p in zip(masters, live):
@@ -157,7 +167,7 @@ def main():
                 torch._foreach_copy_(live, masters)
         step += 1
         since += 1
-        seen_images += len(batch["pixels"])
+        seen_images += len(batch["labels"])
         for k, (value, _) in named.items():
             sums.setdefault(k, []).append(float(value.detach()))
         if since >= 50:
@@ -170,13 +180,11 @@ def main():
             sums, since, seen_images, last_print = {}, 0, 0, time.time()
         if time.time() - last_save > 60 * args.save_minutes:
             save()
-            if watched:
-                print("watch", step, watch(net, tokenizer, *watched), flush=True)
+            look()
             last_save = last_print = time.time()
             since, sums, seen_images = 0, {}, 0
     save()
-    if watched:
-        print("watch", step, watch(net, tokenizer, *watched), flush=True)
+    look()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ import torch
 
 import prompts
 import scenes
+from batches import shown
 from scores import iou
+from symbols import told
 
 
 def watch_scenes(count, size=112):
@@ -14,17 +16,19 @@ def watch_scenes(count, size=112):
     return torch.from_numpy(np.stack([np.asarray(scenes.shrink(i, size)) for i, _ in made])), [d for _, d in made]
 
 
+@torch.no_grad()
 @torch.compiler.set_stance("force_eager")  # generation has shapes of its own at every step
-def watch(net, tokenizer, pixels, descriptions):
-    """Shares of right answers on the watched scenes."""
+def watch(net, symbols, tokenizer, pixels, descriptions):
+    """Shares of right answers on the watched scenes: over pixels, or over `symbols` of what they show."""
     net.eval()
+    visual = told(symbols, shown(descriptions)).to(net.projector.weight.dtype) if symbols else net.project(pixels)
     out = {}
 
     def run(task, asked, longest):
         right, by = [], {}
         for i in range(0, len(asked), 100):
             part = asked[i:i + 100]
-            ids = net.answer(pixels[[n for n, _, _, _ in part]], [tokenizer.encode(p) for _, p, _, _ in part], longest)
+            ids = net.answer(visual[[n for n, _, _, _ in part]], [tokenizer.encode(p) for _, p, _, _ in part], longest)
             for (n, _, answer, kind), got in zip(part, ids.tolist()):
                 text = tokenizer.decode(got[1:])
                 if task == "detect":

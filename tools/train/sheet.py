@@ -17,7 +17,7 @@ def correct(expected, said):
     if expected["set"] != "detect":
         return normal(said) == normal(expected["answer"])
     given, wanted = parse(said), parse(expected["answer"])
-    return len(given) == len(wanted) and all(any(n == m and iou(a, b) >= 0.5 for m, b in wanted) for n, a in given)
+    return sorted(n for n, _ in given) == sorted(m for m, _ in wanted) and all(any(n == m and iou(a, b) >= 0.5 for m, b in wanted) for n, a in given)
 
 
 def clipped(font, text, width):
@@ -30,7 +30,7 @@ def draw(folder, answers, expected, out):
     """answers: {id: text}; expected: the lines of expected.jsonl; `out`: a PNG of 256 colours."""
     chosen = []
     for name, count in SHOWN.items():
-        part = [e for e in expected if e["set"] == name and e.get("lang", "DE") in READABLE]
+        part = [e for e in expected if e["set"] == name and e["id"] in answers and e.get("lang", "DE") in READABLE]
         chosen += part[:count]
     rows = -(-len(chosen) // COLUMNS)
     page = Image.new("RGB", (COLUMNS * (TILE + 6), rows * (TILE + TEXT + 4)), "white")

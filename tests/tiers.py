@@ -1,8 +1,8 @@
 """Says which kernel tiers were tested natively, emulated, or not at all; fails where a tier was not
 tested and is not excused. Usage: tiers.py PALI_BINARY EMULATOR_OR_EMPTY
 
-PALI_ABSENT_TIERS (comma separated) excuses tiers by name. avx512_bf16 is always excused: no
-emulator we know has it, and most machines lack it."""
+PALI_ABSENT_TIERS (comma separated) excuses tiers by name. avx512_bf16 and amx are always
+excused: no emulator we know has them, and most machines lack them."""
 import json
 import os
 import subprocess
@@ -13,7 +13,7 @@ EMULATED = {"avx512", "avx512_vnni"}  # what an emulator of an Ice Lake CPU cove
 
 def main():
     binary, emulator = sys.argv[1], sys.argv[2]
-    excused = {"avx512_bf16"} | set(filter(None, os.environ.get("PALI_ABSENT_TIERS", "").split(",")))
+    excused = {"avx512_bf16", "amx"} | set(filter(None, os.environ.get("PALI_ABSENT_TIERS", "").split(",")))
     report = json.loads(subprocess.check_output([binary, "doctor", "--json"], text=True))
     failed = False
     for tier in report["tiers"]:

@@ -10,7 +10,7 @@
 namespace pali {
 
 // Kernel tiers, worst to best. `best` takes what the CPU has.
-enum class Isa { best, scalar, avx2, avx512, avx512_vnni, avx512_bf16 };
+enum class Isa { best, scalar, avx2, avx512, avx512_vnni, avx512_bf16, amx };
 
 // Who multiplies matrices. `reference` is Eigen: slow, plain, independent; for tests.
 enum class MatmulBackend { automatic, native, onednn, reference };
@@ -19,8 +19,7 @@ enum class MatmulBackend { automatic, native, onednn, reference };
 enum class WeightType { automatic, f32, bf16, int8, int4 };
 
 // Type of the operands of the products (sums are always f32). `automatic`: bf16 where the weights
-// are and this CPU multiplies it faster than f32 (AMX through oneDNN, AVX512-BF16 of AMD), else
-// f32.
+// are and this CPU multiplies it faster than f32 (AMX, AVX512-BF16 of AMD), else f32.
 enum class ComputeType { automatic, f32, bf16, int8 };
 
 // How a picture becomes the model's square of pixels: as Hugging Face's processors do (Pillow), or

@@ -56,7 +56,7 @@ ComputeType resolve_compute(const EngineOptions& options, Isa isa, const std::st
       throw Error(ErrorCode::unsupported,
                   "int8 products are not in this version (--compute); use f32 or bf16");
     case ComputeType::bf16:
-      if (isa == Isa::avx512_bf16) return ComputeType::bf16;
+      if (isa >= Isa::avx512_bf16) return ComputeType::bf16;
       throw Error(ErrorCode::unsupported,
                   "this kernel tier does not multiply bf16 (--compute); use --compute f32");
     case ComputeType::f32:

@@ -11,6 +11,10 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace pali {
 namespace {
@@ -42,6 +46,11 @@ constexpr bool kBuiltAvx512Bf16 = true;
 #else
 constexpr bool kBuiltAvx512Bf16 = false;
 #endif
+#if defined(PALI_TIER_AMX)
+constexpr bool kBuiltAmx = true;
+#else
+constexpr bool kBuiltAmx = false;
+#endif
 
 #if defined(__x86_64__)
 
@@ -68,6 +77,7 @@ struct Missing {
   const char* avx512;
   const char* vnni;
   const char* bf16;
+  const char* amx;
 };
 
 // Bits: Intel SDM volume 2A, CPUID; XCR0: volume 1, chapter 13.
@@ -97,6 +107,15 @@ Missing missing_features() {
                                          {"avx512vl", bit(extended.ebx, 31)}}));
   missing.vnni = below(missing.avx512, first_missing({{"avx512_vnni", bit(extended.ecx, 11)}}));
   missing.bf16 = below(missing.avx512, first_missing({{"avx512_bf16", bit(extended1.eax, 5)}}));
+  missing.amx =
+      below(missing.bf16,
+            first_missing({{"amx_tile", bit(extended.edx, 24)},
+                           {"amx_bf16", bit(extended.edx, 22)},
+                           {"amx_int8", bit(extended.edx, 25)},
+                           {"operating system support for tiles", (saved & 0x60000) == 0x60000}}));
+  if (kBuiltAmx && missing.amx[0] == '\0' && !tiles_permitted()) {
+    missing.amx = "permission to use tiles (arch_prctl)";
+  }
   return missing;
 }
 
@@ -107,6 +126,7 @@ struct Missing {
   const char* avx512 = "an x86-64 CPU";
   const char* vnni = "an x86-64 CPU";
   const char* bf16 = "an x86-64 CPU";
+  const char* amx = "an x86-64 CPU";
 };
 Missing missing_features() { return {}; }
 
@@ -119,12 +139,14 @@ IsaTier tier(Isa isa, const char* name, bool built, const char* missing) {
 
 // The vnni tier is a promise about the CPU for int8 products; its float kernels are those of
 // avx512, which is why no source of its own has to be built for it.
-std::array<IsaTier, 5> detect() {
+std::array<IsaTier, 6> detect() {
   const Missing missing = missing_features();
-  return {tier(Isa::scalar, "scalar", true, ""), tier(Isa::avx2, "avx2", kBuiltAvx2, missing.avx2),
+  return {tier(Isa::scalar, "scalar", true, ""),
+          tier(Isa::avx2, "avx2", kBuiltAvx2, missing.avx2),
           tier(Isa::avx512, "avx512", kBuiltAvx512, missing.avx512),
           tier(Isa::avx512_vnni, "avx512_vnni", kBuiltAvx512, missing.vnni),
-          tier(Isa::avx512_bf16, "avx512_bf16", kBuiltAvx512Bf16, missing.bf16)};
+          tier(Isa::avx512_bf16, "avx512_bf16", kBuiltAvx512Bf16, missing.bf16),
+          tier(Isa::amx, "amx", kBuiltAmx, missing.amx)};
 }
 
 const IsaTier& tier_of(Isa isa) {
@@ -153,7 +175,7 @@ Isa require(Isa isa, const std::string& where) {
 }  // namespace
 
 std::span<const IsaTier> isa_tiers() {
-  static const std::array<IsaTier, 5> tiers = detect();
+  static const std::array<IsaTier, 6> tiers = detect();
   return tiers;
 }
 
@@ -191,6 +213,9 @@ KernelTable kernel_table(Isa isa) {
 #if defined(PALI_TIER_AVX512_BF16)
   if (highest >= Isa::avx512_bf16) fill_avx512_bf16(table);
 #endif
+#if defined(PALI_TIER_AMX)
+  if (highest >= Isa::amx) fill_amx(table);
+#endif
   return table;
 }
 
@@ -210,6 +235,18 @@ std::string cpu_name() {
   }
 #endif
   return "unknown CPU";
+}
+
+// Linux keeps the tiles' state (8 KB a thread) off until a process asks for it; the answer holds
+// for later threads too. Refused where a seccomp filter or a small signal stack is in the way.
+// Documentation/arch/x86/xstate.rst.
+bool tiles_permitted() {
+#if defined(__x86_64__) && defined(__linux__) && defined(SYS_arch_prctl)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
 }
 
 bool cpu_is_intel() {

@@ -30,5 +30,8 @@ KernelTable kernel_table(Isa isa);
 // Brand string of the CPU, e.g. "AMD EPYC 9B45".
 std::string cpu_name();
 bool cpu_is_intel();
+// Asks the operating system for the tile registers of AMX, for all threads of this process. False
+// where it refuses; only where CPUID and XCR0 have them.
+bool tiles_permitted();
 
 }  // namespace pali

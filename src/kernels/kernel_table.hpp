@@ -60,6 +60,48 @@ struct GemmKernels {
                    float* c, int64_t c_stride, int64_t n, bool accumulate);
 };
 
+// What follows a product before it is stored: y = act(sum + bias) * gate + residual, each null
+// where there is none. Rows of gate and residual are those of y.
+struct KernelEpilogue {
+  const float* bias;
+  KernelActivation activation;
+  const float* gate;
+  int64_t gate_stride;
+  const float* residual;
+  int64_t residual_stride;
+};
+
+struct FusedGemmArgs {
+  const std::byte* x;  // packed activations: panels of `rows` rows, panel_bytes(k) apart
+  int64_t m;
+  const std::byte* w;       // [n, k] rows of `type`, unaligned, k contiguous
+  int64_t w_stride;         // bytes between rows
+  const std::byte* scales;  // of int8 and int4 weights, as in GemvArgs
+  KernelType type;          // bf16, int8, int4
+  int64_t n;
+  int64_t k;
+  int64_t k_block;  // a multiple of k_step: so much of K at a time
+  KernelEpilogue epilogue;
+  float* y;  // [m, n]
+  int64_t y_stride;
+  std::byte* scratch;  // scratch_bytes(m, n, k, k_block), 64-byte aligned
+};
+
+// Products that go the way from the weights in their file's layout to the stored result in one
+// call. A sum does not depend on m, n, or where it stands among the others. All null where a tier
+// has none.
+struct FusedGemm {
+  int64_t rows;    // of x in a packed panel
+  int64_t w_rows;  // of W in a panel: work is best cut at multiples
+  int64_t k_step;
+  int64_t element_bytes;  // of packed activations
+  int64_t (*panel_bytes)(int64_t k);
+  int64_t (*scratch_bytes)(int64_t m, int64_t n, int64_t k, int64_t k_block);
+  // m <= rows rows of x into a panel, 64-byte aligned.
+  void (*pack_activations)(const float* x, int64_t x_stride, int64_t m, int64_t k, std::byte* out);
+  void (*multiply)(const FusedGemmArgs& args);
+};
+
 // The keys that a query sees: [first, end), never empty.
 struct KeyRange {
   int32_t first;
@@ -141,6 +183,9 @@ struct KernelTable {
                      float* y);
   GemmKernels gemm_f32;   // f32 activations, weights of any type widened exactly
   GemmKernels gemm_bf16;  // bf16 activations and weights, f32 sums; null entries: tier has none
+  // bf16 operands, f32 sums, in tile registers. Weights are bf16, int8 or int4: int8 is exact, its
+  // scales multiply the sums; int4 times its scale is rounded to bf16.
+  FusedGemm fused_bf16;
   void (*attend_row)(const AttentionRow& row);
   AttentionKernels attention_f32;
   AttentionKernels attention_bf16;  // bf16 operands, f32 softmax; null entries: tier has none
@@ -151,5 +196,6 @@ void fill_scalar(KernelTable& table);
 void fill_avx2(KernelTable& table);
 void fill_avx512(KernelTable& table);
 void fill_avx512_bf16(KernelTable& table);
+void fill_amx(KernelTable& table);
 
 }  // namespace pali

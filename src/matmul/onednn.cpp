@@ -228,7 +228,7 @@ std::unique_ptr<PackedLinear> onednn_linear(const WeightRef& weight, const Matmu
     declined = "oneDNN does not multiply f16 here";
   } else if (weight.dtype == DType::bf16 && policy.compute != ComputeType::bf16) {
     declined = "oneDNN cannot widen bf16 weights to f32 on the way";
-  } else if (weight.dtype == DType::bf16 && policy.isa != Isa::avx512_bf16) {
+  } else if (weight.dtype == DType::bf16 && policy.isa < Isa::avx512_bf16) {
     declined = "this CPU has no bf16 products, oneDNN would emulate them";
   } else if (reinterpret_cast<uintptr_t>(weight.data) %
                  static_cast<uintptr_t>(dtype_bytes(weight.dtype)) !=

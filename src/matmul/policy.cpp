@@ -35,7 +35,7 @@ Bf16Units bf16_units() { return {onednn_has_amx(), cpu_is_intel()}; }
 // CPU time, M 256): 474 | 102 | 148. Zen 5 (peaks of two cores): none | 975 | 485.
 ComputeType automatic_compute(DType weights, MatmulBackend backend, Isa isa,
                               const Bf16Units& units) {
-  if (weights != DType::bf16 || isa != Isa::avx512_bf16) return ComputeType::f32;
+  if (weights != DType::bf16 || isa < Isa::avx512_bf16) return ComputeType::f32;
   switch (backend) {
     case MatmulBackend::reference:
       return ComputeType::f32;  // computes nothing else

@@ -9,7 +9,7 @@ string(REPLACE "," ";" objects "${OBJECTS}")
 foreach(object ${objects})
   get_filename_component(isa ${object} NAME)
   string(REGEX REPLACE "\\..*" "" isa ${isa})
-  if(NOT isa MATCHES "^(scalar|avx)")
+  if(NOT isa MATCHES "^(scalar|avx|amx)")
     continue()
   endif()
   list(APPEND seen ${isa})
@@ -35,7 +35,7 @@ if(NOT "scalar" IN_LIST seen)
   message(FATAL_ERROR "no kernel objects given")
 endif()
 
-file(GLOB sources ${SOURCES}/avx*.cpp ${SOURCES}/*-inl.hpp ${SOURCES}/simd_*.hpp
+file(GLOB sources ${SOURCES}/avx*.cpp ${SOURCES}/amx.cpp ${SOURCES}/*-inl.hpp ${SOURCES}/simd_*.hpp
      ${SOURCES}/kernel_table.hpp)
 foreach(source ${sources})
   file(STRINGS ${source} includes REGEX "^#include")

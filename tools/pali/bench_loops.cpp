@@ -6,10 +6,8 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
-#if defined(__linux__)
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
+
+#include "kernels/isa.hpp"
 
 namespace pali::bench {
 
@@ -21,16 +19,6 @@ const char* unit_name(Unit unit) {
 
 #if defined(__x86_64__)
 namespace {
-
-// Linux hands out AMX's eight kilobytes of registers on request. Ref: Documentation/arch/x86/xstate
-bool request_tiles() {
-#if defined(__linux__)
-  constexpr long kRequestPermission = 0x1023, kTileData = 18;
-  return ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-#else
-  return false;
-#endif
-}
 
 // Bits: Intel SDM volume 2A, CPUID; XCR0: volume 1, chapter 13.
 bool detect(Unit unit) {
@@ -60,9 +48,9 @@ bool detect(Unit unit) {
     case Unit::avx512_bf16:
       return avx512 && (a1 >> 5 & 1) != 0;
     case Unit::amx_bf16:
-      return tiles && (d >> 22 & 1) != 0 && request_tiles();
+      return tiles && (d >> 22 & 1) != 0 && tiles_permitted();
     case Unit::amx_int8:
-      return tiles && (d >> 25 & 1) != 0 && request_tiles();
+      return tiles && (d >> 25 & 1) != 0 && tiles_permitted();
   }
   return false;
 }

@@ -54,6 +54,7 @@ TEST(OnAmx, FollowsBackendOperandsAndTier) {
   const bool cpu = has_unit(Unit::amx_bf16);
   EXPECT_EQ(on_amx(MatmulBackend::onednn, ComputeType::bf16, Isa::avx512_bf16), cpu);
   EXPECT_FALSE(on_amx(MatmulBackend::native, ComputeType::bf16, Isa::avx512_bf16));
+  EXPECT_EQ(on_amx(MatmulBackend::native, ComputeType::bf16, Isa::amx), cpu);
   EXPECT_FALSE(on_amx(MatmulBackend::onednn, ComputeType::f32, Isa::avx512_bf16));
   EXPECT_FALSE(on_amx(MatmulBackend::onednn, ComputeType::bf16, Isa::avx512));
 }
@@ -74,6 +75,9 @@ TEST(Units, AreThoseOfTheTiers) {
       if (tier.available && tier.name == std::string(unit_name(unit))) {
         EXPECT_TRUE(has_unit(unit)) << tier.name;
       }
+    }
+    if (tier.isa == Isa::amx && tier.available) {
+      EXPECT_TRUE(has_unit(Unit::amx_bf16) && has_unit(Unit::amx_int8));
     }
   }
 }

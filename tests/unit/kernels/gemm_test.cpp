@@ -98,7 +98,7 @@ PALI_EVERY_TIER(Gemm);
 
 TEST_P(Gemm, F32MatchesF64) { check_shapes(table.gemm_f32); }
 
-// The one tier that multiplies bf16; IsaTable.HasEveryEntry sees to it that it is the only one.
+// The lowest tier that multiplies bf16; IsaTable.HasEveryEntry sees to it.
 class GemmBf16 : public Gemm {};
 INSTANTIATE_TEST_SUITE_P(, GemmBf16, testing::Values(Isa::avx512_bf16), tier_label);
 

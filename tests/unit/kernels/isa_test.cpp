@@ -16,7 +16,7 @@ class Environment {
 
 TEST(Isa, TiersRunFromScalarUpwards) {
   const auto tiers = isa_tiers();
-  ASSERT_EQ(tiers.size(), 5u);
+  ASSERT_EQ(tiers.size(), 6u);
   EXPECT_EQ(tiers[0].isa, Isa::scalar);
   EXPECT_TRUE(tiers[0].available);
   for (size_t i = 1; i < tiers.size(); ++i) {
@@ -25,7 +25,7 @@ TEST(Isa, TiersRunFromScalarUpwards) {
   }
 }
 
-// Each AVX-512 tier stands on avx512, and that on avx2.
+// Each AVX-512 tier stands on avx512, and that on avx2; amx stands on avx512_bf16.
 TEST(Isa, TiersAreNotAvailableWithoutTheirBase) {
   const auto tiers = isa_tiers();
   if (!tiers[1].available) {
@@ -33,6 +33,9 @@ TEST(Isa, TiersAreNotAvailableWithoutTheirBase) {
   }
   if (!tiers[2].available) {
     EXPECT_FALSE(tiers[3].available || tiers[4].available);
+  }
+  if (!tiers[4].available) {
+    EXPECT_FALSE(tiers[5].available);
   }
 }
 
@@ -108,10 +111,13 @@ TEST_P(IsaTable, HasEveryEntry) {
   EXPECT_TRUE(table.gemm_f32.pack_weights && table.gemm_f32.multiply);
   EXPECT_EQ(table.gemm_f32.pack_activations, nullptr);
   EXPECT_EQ(table.gemm_f32.element_bytes, 4);
-  const bool has_bf16 = GetParam() == Isa::avx512_bf16;
+  const bool has_bf16 = GetParam() >= Isa::avx512_bf16;
   EXPECT_EQ(table.gemm_bf16.multiply != nullptr, has_bf16);
   EXPECT_EQ(table.gemm_bf16.pack_weights != nullptr, has_bf16);
   EXPECT_EQ(table.gemm_bf16.pack_activations != nullptr, has_bf16);
+  const FusedGemm& fused = table.fused_bf16;
+  EXPECT_EQ(fused.multiply && fused.pack_activations && fused.scratch_bytes && fused.panel_bytes,
+            GetParam() == Isa::amx);
 }
 
 }  // namespace

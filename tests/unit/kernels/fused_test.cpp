@@ -1,0 +1,221 @@
+// Products from the file's rows to the stored result in one call: against f64, the same bits
+// however the work is cut, nothing written or read where it may not.
+#include <algorithm>
+#include <cstring>
+
+#include "base/tensor.hpp"
+#include "kernel_testing.hpp"
+
+namespace pali {
+namespace {
+
+constexpr KernelType kTypes[] = {KernelType::bf16, KernelType::int8, KernelType::int4};
+
+// [n, k] rows at odd addresses, 0xff (a NaN, -1) around them; scales alike.
+class AnyWeights {
+ public:
+  AnyWeights(KernelType type, int64_t n, int64_t k, std::mt19937& random)
+      : type_(type), k_(k), groups_((k + 31) / 32) {
+    const int64_t values = type == KernelType::int4 ? (k + 1) / 2 : k;
+    stride_ = type == KernelType::bf16 ? k * 2 + 5 : values;
+    bytes_.assign(static_cast<size_t>(n * stride_ + 2 * kMargin), std::byte{0xff});
+    scales_.assign(static_cast<size_t>(n * groups_ * 4 + 2 * kMargin), std::byte{0xff});
+    std::normal_distribution<float> normal(0.0f, 1.0f);
+    std::uniform_int_distribution<int> integer(-128, 127);
+    for (int64_t j = 0; j < n; ++j) {
+      for (int64_t i = 0; i < values; ++i) {
+        if (type == KernelType::bf16) {
+          set_bf16(j, i, normal(random));
+        } else {
+          at(j)[i] = static_cast<std::byte>(integer(random));
+        }
+      }
+      for (int64_t g = 0; g < groups_; ++g) {
+        const float scale = normal(random) / 64;
+        const uint16_t half = f32_to_f16(scale);
+        std::byte* to = scales_.data() + kMargin;
+        if (type == KernelType::int4) std::memcpy(to + (j * groups_ + g) * 2, &half, 2);
+        if (type == KernelType::int8 && g == 0) std::memcpy(to + j * 4, &scale, 4);
+      }
+    }
+  }
+  const std::byte* row(int64_t j) const { return bytes_.data() + kMargin + j * stride_; }
+  int64_t stride() const { return stride_; }
+  const std::byte* scales(int64_t j) const {
+    if (type_ == KernelType::bf16) return nullptr;
+    return scales_.data() + kMargin + j * (type_ == KernelType::int4 ? groups_ * 2 : 4);
+  }
+  // What the bf16 product multiplies by.
+  double rounded(int64_t j, int64_t i) const {
+    if (type_ == KernelType::bf16) return load_weight(row(j), DType::bf16, i);
+    if (type_ == KernelType::int8) {
+      return double{load_weight(scales(j), DType::f32, 0)} * static_cast<int8_t>(row(j)[i]);
+    }
+    const float scale = load_weight(scales(j), DType::f16, i / 32);
+    return bf16_to_f32(f32_to_bf16(static_cast<float>(int4_value(row(j), k_, i)) * scale));
+  }
+  void set_bf16(int64_t j, int64_t i, float value) {
+    const uint16_t bits = f32_to_bf16(value);
+    std::memcpy(at(j) + i * 2, &bits, 2);
+  }
+
+ private:
+  static constexpr int64_t kMargin = 65;  // odd: files promise no alignment
+  std::byte* at(int64_t j) { return bytes_.data() + kMargin + j * stride_; }
+  KernelType type_;
+  int64_t k_, groups_, stride_ = 0;
+  std::vector<std::byte> bytes_, scales_;
+};
+
+class Fused : public EveryTier {
+ protected:
+  const FusedGemm& gemm() const { return table.fused_bf16; }
+
+  // Rows [m0, m1) times rows [n0, n1) of W.
+  void run(const AnyWeights& w, KernelType type, const Poisoned& x, Poisoned& y, int64_t k,
+           int64_t k_block, int64_t m0, int64_t m1, int64_t n0, int64_t n1,
+           KernelEpilogue epilogue = {}) {
+    const FusedGemm& gemm = this->gemm();
+    const int64_t m = m1 - m0, panels = (m + gemm.rows - 1) / gemm.rows;
+    AlignedBuffer<std::byte> packed(panels * gemm.panel_bytes(k) + 64);
+    std::fill_n(packed.data(), packed.size(), std::byte{0xff});
+    for (int64_t p = 0; p < panels; ++p) {
+      gemm.pack_activations(x.row(m0 + p * gemm.rows), x.stride(),
+                            std::min(gemm.rows, m - p * gemm.rows), k,
+                            packed.data() + p * gemm.panel_bytes(k));
+    }
+    EXPECT_EQ(packed.data()[packed.size() - 64], std::byte{0xff});
+    const int64_t bytes = gemm.scratch_bytes(m, n1 - n0, k, k_block);
+    AlignedBuffer<std::byte> scratch(bytes + 64);
+    std::fill_n(scratch.data(), scratch.size(), std::byte{0xff});
+    gemm.multiply({.x = packed.data(),
+                   .m = m,
+                   .w = w.row(n0),
+                   .w_stride = w.stride(),
+                   .scales = w.scales(n0),
+                   .type = type,
+                   .n = n1 - n0,
+                   .k = k,
+                   .k_block = k_block,
+                   .epilogue = epilogue,
+                   .y = y.row(m0) + n0,
+                   .y_stride = y.stride(),
+                   .scratch = scratch.data()});
+    EXPECT_EQ(scratch.data()[bytes], std::byte{0xff});
+  }
+
+  void check(KernelType type, int64_t m, int64_t n, int64_t k, int64_t k_block) {
+    std::mt19937 random(static_cast<unsigned>(m * 3 + n * 5 + k * 7));
+    const AnyWeights w(type, n, k, random);
+    Poisoned x(m, k), y(m, n);
+    x.fill(random);
+    run(w, type, x, y, k, k_block, 0, m, 0, n);
+    for (int64_t i = 0; i < m; ++i) {
+      for (int64_t j = 0; j < n; ++j) {
+        double expected = 0, magnitude = 0;
+        for (int64_t t = 0; t < k; ++t) {
+          const double product = double{bf16_to_f32(f32_to_bf16(x.at(i, t)))} * w.rounded(j, t);
+          expected += product, magnitude += std::abs(product);
+        }
+        // One chain along K: a term passes k roundings at most, and that of its scale.
+        ASSERT_NEAR(y.at(i, j), expected, magnitude * static_cast<double>(k + 2) * kEps)
+            << "type " << static_cast<int>(type) << " m " << m << " n " << n << " k " << k << " at "
+            << i << "," << j;
+      }
+    }
+    ASSERT_TRUE(y.untouched());
+    // However the work is cut, and whatever stands beside it.
+    Poisoned again(m, n);
+    const int64_t mc = m > 1 ? m / 2 : m, nc = std::min(n, gemm().w_rows);
+    for (int64_t i = 0; i < m; i += mc) {
+      for (int64_t j = 0; j < n; j += nc) {
+        run(w, type, x, again, k, k_block, i, std::min(i + mc, m), j, std::min(j + nc, n));
+      }
+    }
+    for (int64_t i = 0; i < m; ++i) {
+      ASSERT_EQ(0, std::memcmp(y.row(i), again.row(i), static_cast<size_t>(n) * 4));
+    }
+  }
+};
+// The one tier that has them; IsaTable.HasEveryEntry sees to it.
+INSTANTIATE_TEST_SUITE_P(, Fused, testing::Values(Isa::amx), tier_label);
+
+TEST_P(Fused, MatchesF64) {
+  for (const KernelType type : kTypes) {
+    for (const int64_t k : lengths()) {
+      check(type, 1 + k % 37, 1 + (k * 5) % 41, k, k > 200 ? 96 : 32);
+    }
+    for (int64_t n = 1; n <= 65; n += n < 31 ? 5 : 1) check(type, 1 + n % 5, n, 40, 64);
+    for (int64_t m = 1; m <= 65; m += m < 31 ? 5 : 1) check(type, m, 1 + m % 3, 70, 64);
+    check(type, 70, 100, 1664, 1664);
+    check(type, 33, 33, 2100, 704);
+  }
+}
+
+TEST_P(Fused, EpilogueIsTheRowKernels) {
+  const int64_t m = 45, n = 77, k = 33;
+  std::mt19937 random(3);
+  const AnyWeights w(KernelType::bf16, n, k, random);
+  Poisoned x(m, k), plain(m, n), bias(1, n), gate(m, n, n + 1), residual(m, n, n + 9);
+  x.fill(random), bias.fill(random), gate.fill(random), residual.fill(random);
+  run(w, KernelType::bf16, x, plain, k, 64, 0, m, 0, n);
+  using A = KernelActivation;
+  for (const A activation : {A::none, A::gelu_tanh, A::gelu_erf, A::quick_gelu, A::silu, A::relu}) {
+    for (int mask = 0; mask < 8; ++mask) {
+      const auto given = [&](int bit, const float* p) { return (mask & bit) != 0 ? p : nullptr; };
+      Poisoned y(m, n), expected(m, n);
+      run(w, KernelType::bf16, x, y, k, 64, 0, m, 0, n,
+          {.bias = given(1, bias.data()),
+           .activation = activation,
+           .gate = given(2, gate.data()),
+           .gate_stride = gate.stride(),
+           .residual = given(4, residual.data()),
+           .residual_stride = residual.stride()});
+      for (int64_t i = 0; i < m; ++i) {
+        table.epilogue(plain.row(i), given(1, bias.data()), activation, given(2, gate.row(i)),
+                       given(4, residual.row(i)), n, expected.row(i));
+        ASSERT_EQ(0, std::memcmp(y.row(i), expected.row(i), static_cast<size_t>(n) * 4))
+            << static_cast<int>(activation) << " mask " << mask << " row " << i;
+      }
+      ASSERT_TRUE(y.untouched());
+    }
+  }
+}
+
+TEST_P(Fused, InfinitiesAndNaNStayInTheirRowsAndColumns) {
+  const int64_t m = 20, n = 40, k = 50;
+  std::mt19937 random(5);
+  AnyWeights w(KernelType::bf16, n, k, random);
+  Poisoned x(m, k), y(m, n);
+  x.fill(random);
+  x.at(3, 49) = std::nanf("");
+  w.set_bf16(7, 0, std::numeric_limits<float>::infinity());
+  run(w, KernelType::bf16, x, y, k, 64, 0, m, 0, n);
+  for (int64_t i = 0; i < m; ++i) {
+    for (int64_t j = 0; j < n; ++j) {
+      if (i == 3) {
+        EXPECT_TRUE(std::isnan(y.at(i, j)));
+      } else {
+        EXPECT_EQ(std::isinf(y.at(i, j)), j == 7);
+        EXPECT_FALSE(std::isnan(y.at(i, j)));
+      }
+    }
+  }
+}
+
+#if defined(__x86_64__)
+// Tiles in use are 8 KB more for every switch of threads, and keep a core from its deepest sleep.
+TEST_P(Fused, LeavesNoTilesInUse) {
+  std::mt19937 random(5);
+  const AnyWeights w(KernelType::bf16, 3, 4, random);
+  Poisoned x(2, 4), y(2, 3);
+  x.fill(random);
+  run(w, KernelType::bf16, x, y, 4, 32, 0, 2, 0, 3);
+  uint32_t low = 0, high = 0;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(1));  // states in use: SDM 1, 13.3
+  EXPECT_EQ(low & 0x60000u, 0u);
+}
+#endif
+
+}  // namespace
+}  // namespace pali

@@ -66,7 +66,7 @@ ComputeType resolve_compute(const EngineOptions& options, Isa isa, const std::st
   }
   if (options.dtype == WeightType::f32) return ComputeType::f32;
   return automatic_compute(dtype == "bf16" ? DType::bf16 : DType::f32, options.matmul, isa,
-                           bf16_units());
+                           cpu_is_intel());
 }
 
 ModelInfo describe(const Model& model) {

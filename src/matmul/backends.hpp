@@ -17,7 +17,7 @@ std::unique_ptr<PackedLinear> onednn_linear(const WeightRef& weight, const Matmu
                                             std::string& declined);
 
 // policy.cpp: the best-known backend for products of M rows.
-MatmulBackend backend_for(int64_t m, DType weight, ComputeType compute);
+MatmulBackend backend_for(int64_t m, DType weight, ComputeType compute, Isa isa);
 
 // Shapes of run()'s arguments; a broken one is a bug of the caller.
 void check_run(const PackedLinear& linear, ConstMat x, Mat y, const Epilogue& epilogue);

@@ -42,6 +42,22 @@ inline GemmBlocking gemm_blocking(int64_t m, int64_t n, int64_t k, const GemmKer
   return blocking;
 }
 
+struct FusedBlocking {
+  int64_t mc = 0;  // rows of x packed at a time, a multiple of FusedGemm::rows
+  int64_t kc = 0;  // columns of x summed up at a time, a multiple of FusedGemm::k_step
+};
+
+// x packed for one part of K takes half of L2, whose other half streams W: 2 MB where there are
+// tiles. Equal parts of K of at most 4 KB: shorter ones spend their time on sums coming and going.
+inline FusedBlocking fused_blocking(int64_t m, int64_t k, const FusedGemm& gemm) {
+  FusedBlocking blocking;
+  const int64_t k_parts = ceil_div(k * gemm.element_bytes, 4096);
+  blocking.kc = round_up(ceil_div(k, k_parts), gemm.k_step);
+  const int64_t most = std::max((int64_t{1} << 20) / (blocking.kc * gemm.element_bytes), gemm.rows);
+  blocking.mc = round_up(ceil_div(m, ceil_div(m, most)), gemm.rows);
+  return blocking;
+}
+
 // Rows of W in one piece of a gemv: about 64 KB, some microseconds' reading: what a thread may have
 // to wait for another at the end of a loop.
 inline int64_t gemv_block(int64_t row_bytes) {

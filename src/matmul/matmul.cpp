@@ -16,11 +16,12 @@ namespace {
 class LinearByShape final : public PackedLinear {
  public:
   LinearByShape(std::unique_ptr<PackedLinear> native, std::unique_ptr<PackedLinear> onednn,
-                DType weight, ComputeType compute)
+                DType weight, const MatmulPolicy& policy)
       : native_(std::move(native)),
         onednn_(std::move(onednn)),
         weight_(weight),
-        compute_(compute) {}
+        compute_(policy.compute),
+        isa_(policy.isa) {}
   int64_t out() const override { return native_->out(); }
   int64_t in() const override { return native_->in(); }
   std::string_view backend() const override { return "native+onednn"; }
@@ -28,7 +29,7 @@ class LinearByShape final : public PackedLinear {
     return native_->streamed(kernels);
   }
   void run(const Context& context, ConstMat x, Mat y, const Epilogue& epilogue) const override {
-    const bool onednn = backend_for(x.rows, weight_, compute_) == MatmulBackend::onednn;
+    const bool onednn = backend_for(x.rows, weight_, compute_, isa_) == MatmulBackend::onednn;
     (onednn ? onednn_ : native_)->run(context, x, y, epilogue);
   }
 
@@ -36,6 +37,7 @@ class LinearByShape final : public PackedLinear {
   std::unique_ptr<PackedLinear> native_, onednn_;
   DType weight_;
   ComputeType compute_;
+  Isa isa_;
 };
 
 void check_weight(const WeightRef& weight) {
@@ -92,8 +94,8 @@ std::unique_ptr<PackedLinear> pack_linear(const WeightRef& weight, const MatmulP
 
   const bool asked = policy.backend == MatmulBackend::onednn;
   const bool useful = policy.backend == MatmulBackend::automatic &&
-                      backend_for(std::numeric_limits<int64_t>::max(), weight.dtype,
-                                  policy.compute) == MatmulBackend::onednn;
+                      backend_for(std::numeric_limits<int64_t>::max(), weight.dtype, policy.compute,
+                                  policy.isa) == MatmulBackend::onednn;
   std::unique_ptr<PackedLinear> onednn;
   if (asked || useful) {
     std::string reason;
@@ -105,7 +107,7 @@ std::unique_ptr<PackedLinear> pack_linear(const WeightRef& weight, const MatmulP
       is_quantised(weight.dtype) ? quantised_linear(weight) : native_linear(weight, policy);
   if (onednn == nullptr) return native;
   return std::make_unique<LinearByShape>(std::move(native), std::move(onednn), weight.dtype,
-                                         policy.compute);
+                                         policy);
 }
 
 }  // namespace pali

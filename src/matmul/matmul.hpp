@@ -35,17 +35,10 @@ struct MatmulPolicy {
   Isa isa = Isa::scalar;  // the tier of the Context's kernel table
 };
 
-// What bf16 products run on, beyond what a tier says.
-struct Bf16Units {
-  bool amx = false;    // AMX tiles, which oneDNN drives
-  bool intel = false;  // whose AVX512-BF16 dot products are slower than its f32 ones
-};
-Bf16Units bf16_units();  // of this CPU and this build
-
-// What ComputeType::automatic stands for: bf16 where the weights are and the CPU multiplies it
-// faster than f32, else f32. Figures in matmul/policy.cpp.
-ComputeType automatic_compute(DType weights, MatmulBackend backend, Isa isa,
-                              const Bf16Units& units);
+// What ComputeType::automatic stands for: bf16 where the weights are and the tier multiplies it
+// faster than f32, else f32. `intel`: of a CPU whose AVX512-BF16 products are slower than its f32
+// ones. Figures in matmul/policy.cpp.
+ComputeType automatic_compute(DType weights, MatmulBackend backend, Isa isa, bool intel);
 
 // A weight that few rows of x stream from where it lies.
 struct StreamedWeight {
@@ -88,7 +81,5 @@ std::unique_ptr<PackedLinear> pack_linear(const WeightRef& weight, const MatmulP
 // True where this build carries oneDNN; its version, e.g. "2.6.3".
 bool onednn_built();
 std::string onednn_version();
-// True where oneDNN finds AMX tiles for bf16 on this CPU, and may use them.
-bool onednn_has_amx();
 
 }  // namespace pali

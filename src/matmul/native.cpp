@@ -9,6 +9,7 @@
 #include "matmul/backends.hpp"
 #include "matmul/blocking.hpp"
 #include "matmul/epilogue.hpp"
+#include "matmul/fused.hpp"
 #include "matmul/streamed.hpp"
 
 namespace pali {
@@ -36,6 +37,8 @@ class NativeLinear final : public PackedLinear {
     if (x.rows <= kGemvRows) {
       const Product product{this, y, epilogue};
       run_streamed(context, x, {&weight, 1}, {&product, 1});
+    } else if (bf16 && context.kernels.fused_bf16.multiply != nullptr) {
+      run_fused(context, context.kernels.fused_bf16, weight_, x, y, epilogue);
     } else {
       const GemmKernels& gemm = bf16 ? context.kernels.gemm_bf16 : context.kernels.gemm_f32;
       run_gemm(context, gemm, x, y, epilogue);

@@ -198,12 +198,6 @@ void OneDnnLinear::run(const Context& context, ConstMat x, Mat y, const Epilogue
 
 bool onednn_built() { return true; }
 
-bool onednn_has_amx() {
-  // Each value has the bits of what it includes.
-  const auto amx = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_amx);
-  return (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & amx) == amx;
-}
-
 std::string onednn_version() {
   const dnnl_version_t* version = dnnl_version();
   return std::to_string(version->major) + "." + std::to_string(version->minor) + "." +
@@ -251,8 +245,6 @@ std::unique_ptr<PackedLinear> onednn_linear(const WeightRef& weight, const Matmu
 namespace pali {
 
 bool onednn_built() { return false; }
-
-bool onednn_has_amx() { return false; }
 
 std::string onednn_version() { return ""; }
 

@@ -1,49 +1,39 @@
 // Which backend serves which product where the user leaves it to us. A table to be kept true by
 // `pali bench matmul`; nothing here depends on the number of threads. And what is multiplied where
 // the user leaves that to us.
-#include "kernels/isa.hpp"
 #include "matmul/backends.hpp"
 #include "matmul/blocking.hpp"
 
 namespace pali {
 
-MatmulBackend backend_for(int64_t m, DType weight, ComputeType compute) {
+MatmulBackend backend_for(int64_t m, DType weight, ComputeType compute, Isa isa) {
   struct Row {
     DType weight;
     ComputeType compute;
+    Isa isa;
     int64_t from_rows;  // products of at least so many rows
   };
-  // oneDNN where it has an instruction that our tiers lack: AMX tiles for bf16. One thread of a
-  // Xeon with AMX, q25 of CPU time, GFLOP/s oneDNN 2.6.3 | native (W 5120x2048, M > 200 8192x1664):
-  //   M 8: 65 | 54   12: 96 | 61   24: 143 | 75   256: 474 | 96   3364: 504 | 99
-  // On a CPU without AMX the two multiply bf16 at the same peak. Up to kGemvRows native reads rows
-  // in place at the speed of memory, where oneDNN was seen at a third of it on plain rows (Zen 5).
-  // f32 stays native: both run at the same peak (143 | 142 at M 256), and native widens bf16 and
-  // f16 on the way.
-  constexpr Row kOneDnn[] = {{DType::bf16, ComputeType::bf16, kGemvRows + 1}};
+  // AVX512-BF16 without AMX: the two multiply at the same peak (Zen 5); oneDNN was tuned for
+  // longer. Up to kGemvRows native reads rows in place at the speed of memory, where oneDNN was
+  // seen at a third of it on plain rows. amx stays native. Xeon with AMX, one thread, GFLOP/s
+  // native | torch 2.15 (oneDNN 3) | oneDNN 2.6.3: M 256, W 8192x1664: 1290 | 980 | 474; 1664x8192:
+  // 1190 | 864; 5120x2048: 1100 | 965. f32 stays native: both run at the same peak (143 | 142 at M
+  // 256), and native widens bf16 and f16 on the way.
+  constexpr Row kOneDnn[] = {{DType::bf16, ComputeType::bf16, Isa::avx512_bf16, kGemvRows + 1}};
   for (const Row& row : kOneDnn) {
-    if (row.weight == weight && row.compute == compute && m >= row.from_rows) {
+    if (row.weight == weight && row.compute == compute && row.isa == isa && m >= row.from_rows) {
       return MatmulBackend::onednn;
     }
   }
   return MatmulBackend::native;
 }
 
-Bf16Units bf16_units() { return {onednn_has_amx(), cpu_is_intel()}; }
-
-// GFLOP/s, bf16 by oneDNN with AMX | bf16 by AVX512-BF16 | f32. Xeon with AMX (one thread, q25 of
-// CPU time, M 256): 474 | 102 | 148. Zen 5 (peaks of two cores): none | 975 | 485.
-ComputeType automatic_compute(DType weights, MatmulBackend backend, Isa isa,
-                              const Bf16Units& units) {
-  if (weights != DType::bf16 || isa < Isa::avx512_bf16) return ComputeType::f32;
-  switch (backend) {
-    case MatmulBackend::reference:
-      return ComputeType::f32;  // computes nothing else
-    case MatmulBackend::native:
-      return units.intel ? ComputeType::f32 : ComputeType::bf16;
-    default:
-      return units.amx || !units.intel ? ComputeType::bf16 : ComputeType::f32;
-  }
+// GFLOP/s, bf16 in tiles | bf16 by AVX512-BF16 | f32. Xeon with AMX (one thread, M 256): 1290 | 102
+// | 148. Zen 5 (peaks of two cores): none | 975 | 485.
+ComputeType automatic_compute(DType weights, MatmulBackend backend, Isa isa, bool intel) {
+  if (weights != DType::bf16 || backend == MatmulBackend::reference) return ComputeType::f32;
+  if (isa == Isa::amx) return ComputeType::bf16;
+  return isa == Isa::avx512_bf16 && !intel ? ComputeType::bf16 : ComputeType::f32;
 }
 
 }  // namespace pali

@@ -49,6 +49,9 @@ TEST(Ways, TiersDifferInTheirKernels) {
     EXPECT_NE(avx512.gemm_f32.multiply, avx2.gemm_f32.multiply);
     EXPECT_NE(avx512.attention_f32.attend, avx2.attention_f32.attend);
   }
+  if (available(Isa::amx)) {
+    EXPECT_NE(kernel_table(Isa::amx).fused_bf16.multiply, nullptr);
+  }
   if (available(Isa::avx512_bf16)) {
     EXPECT_NE(kernel_table(Isa::avx512_bf16).gemm_bf16.multiply,
               kernel_table(Isa::avx512).gemm_bf16.multiply);

@@ -37,12 +37,12 @@ std::vector<int64_t> parse_shape(const std::string& text) {
 ComputeType compute_for(const EngineOptions& options, MatmulBackend backend, DType weights,
                         Isa isa) {
   if (options.compute != ComputeType::automatic) return options.compute;
-  return automatic_compute(weights, backend, isa, bf16_units());
+  return automatic_compute(weights, backend, isa, cpu_is_intel());
 }
 
 bool on_amx(MatmulBackend backend, ComputeType compute, Isa isa) {
   if (isa < Isa::avx512_bf16 || compute == ComputeType::f32) return false;
-  const bool tier = isa > Isa::avx512_bf16;  // amx itself
+  const bool tier = isa == Isa::amx;
   return (tier || backend == MatmulBackend::onednn || backend == MatmulBackend::automatic) &&
          has_unit(compute == ComputeType::int8 ? Unit::amx_int8 : Unit::amx_bf16);
 }

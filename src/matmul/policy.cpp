@@ -15,10 +15,12 @@ MatmulBackend backend_for(int64_t m, DType weight, ComputeType compute, Isa isa)
   };
   // AVX512-BF16 without AMX: the two multiply at the same peak (Zen 5); oneDNN was tuned for
   // longer. Up to kGemvRows native reads rows in place at the speed of memory, where oneDNN was
-  // seen at a third of it on plain rows. amx stays native. Xeon with AMX, one thread, GFLOP/s
-  // native | torch 2.15 (oneDNN 3) | oneDNN 2.6.3: M 256, W 8192x1664: 1290 | 980 | 474; 1664x8192:
-  // 1190 | 864; 5120x2048: 1100 | 965. f32 stays native: both run at the same peak (143 | 142 at M
-  // 256), and native widens bf16 and f16 on the way.
+  // seen at a third of it on plain rows. amx stays native, which is ahead at every size. Xeon with
+  // AMX, one thread, medians, GFLOP/s native | oneDNN 2.6.3, W 5120x2048:
+  //   M 12: 130 | 82   24: 261 | 128   64: 721 | 316   272: 914 | 657
+  // and M 256, W 8192x1664: 992 | 581, 1664x8192: 749 | 564; M 3364, W 8192x1664: 1211 | 651.
+  // f32 stays native: both run at the same peak (143 | 142 at M 256), and native widens bf16 and
+  // f16 on the way.
   constexpr Row kOneDnn[] = {{DType::bf16, ComputeType::bf16, Isa::avx512_bf16, kGemvRows + 1}};
   for (const Row& row : kOneDnn) {
     if (row.weight == weight && row.compute == compute && row.isa == isa && m >= row.from_rows) {
@@ -28,7 +30,7 @@ MatmulBackend backend_for(int64_t m, DType weight, ComputeType compute, Isa isa)
   return MatmulBackend::native;
 }
 
-// GFLOP/s, bf16 in tiles | bf16 by AVX512-BF16 | f32. Xeon with AMX (one thread, M 256): 1290 | 102
+// GFLOP/s, bf16 in tiles | bf16 by AVX512-BF16 | f32. Xeon with AMX (one thread, M 256): 992 | 102
 // | 148. Zen 5 (peaks of two cores): none | 975 | 485.
 ComputeType automatic_compute(DType weights, MatmulBackend backend, Isa isa, bool intel) {
   if (weights != DType::bf16 || backend == MatmulBackend::reference) return ComputeType::f32;

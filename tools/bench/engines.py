@@ -11,6 +11,7 @@ import time
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "models" / "configs"
 VISION = {"so400m": "siglip-so400m-14-224", "vit-g": "siglip-g-14-224"}
 LANGUAGE = "ul2-xl"
+PALIGEMMA = "paligemma-3b-224"
 PROMPT_TOKENS = 272
 THREADS = int(os.environ.get("PEER_THREADS", "2"))
 
@@ -196,9 +197,38 @@ def torch_language(work, dtype, runs):
     return [(generate(9) - generate(1)) / 8 for _ in range(runs)]
 
 
+# A whole PaliGemma 3B: "first", the first token about one image and a prompt of 16; "token", each further one.
+def torch_paligemma(work, dtype, runs):
+    torch = torch_module()
+    kind = torch_dtype(torch, dtype)
+    transformers = need("transformers")
+    config = transformers.PaliGemmaConfig(**config_of(PALIGEMMA))
+    with torch.device("meta"):
+        model = transformers.PaliGemmaForConditionalGeneration(config)
+    model = randomise(torch, model, kind)
+    model.tie_weights()
+    side, patch = config.vision_config.image_size, config.vision_config.patch_size
+    text = [2] + [5] * 14 + [108]  # BOS, a prompt, "\n"
+    ids = torch.tensor([[config.image_token_index] * (side // patch) ** 2 + text])
+    pixels = torch.rand(1, 3, side, side).mul(2).sub(1).to(kind)
+
+    def generate(tokens):
+        start = time.perf_counter()
+        model.generate(input_ids=ids, pixel_values=pixels, attention_mask=torch.ones_like(ids),
+                       token_type_ids=torch.zeros_like(ids), max_new_tokens=tokens,
+                       min_new_tokens=tokens, do_sample=False)
+        return (time.perf_counter() - start) * 1e3
+
+    generate(1)
+    if work == "first":
+        return [generate(1) for _ in range(runs)]
+    return [(generate(9) - generate(1)) / 8 for _ in range(runs)]
+
+
 KINDS = {"matmul": {"torch": torch_matmul, "openblas": openblas_matmul},
          "vision": {"torch": torch_vision, "openvino": openvino_vision},
-         "language": {"torch": torch_language}}
+         "language": {"torch": torch_language},
+         "paligemma": {"torch": torch_paligemma}}
 
 
 def version(engine):

@@ -18,8 +18,9 @@ enum class MatmulBackend { automatic, native, onednn, reference };
 // Storage type of the weights: as the file has them, or converted at load.
 enum class WeightType { automatic, f32, bf16, int8, int4 };
 
-// Type of the operands of the products (sums are always f32). `automatic`: bf16 where the weights
-// are and this CPU multiplies it faster than f32 (AMX, AVX512-BF16 of AMD), else f32.
+// Type of the operands of the products (sums are always f32). `automatic`: bf16 where this CPU
+// multiplies it faster than f32 (bf16 weights: AMX, AVX512-BF16 of AMD; int8 and int4: AMX), else
+// f32.
 enum class ComputeType { automatic, f32, bf16, int8 };
 
 // How a picture becomes the model's square of pixels: as Hugging Face's processors do (Pillow), or

@@ -65,8 +65,12 @@ ComputeType resolve_compute(const EngineOptions& options, Isa isa, const std::st
       break;
   }
   if (options.dtype == WeightType::f32) return ComputeType::f32;
-  return automatic_compute(dtype == "bf16" ? DType::bf16 : DType::f32, options.matmul, isa,
-                           cpu_is_intel());
+  for (const DType weights : {DType::bf16, DType::i8, DType::i4}) {
+    if (dtype == weight_name(weights)) {
+      return automatic_compute(weights, options.matmul, isa, cpu_is_intel());
+    }
+  }
+  return ComputeType::f32;
 }
 
 ModelInfo describe(const Model& model) {

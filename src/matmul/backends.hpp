@@ -11,7 +11,8 @@ namespace pali {
 // Each binds a checked weight. native (of floats), quantised and reference always succeed; onednn
 // returns null and a reason where it declines.
 std::unique_ptr<PackedLinear> native_linear(const WeightRef& weight, const MatmulPolicy& policy);
-std::unique_ptr<PackedLinear> quantised_linear(const WeightRef& weight);  // native, int8 and int4
+std::unique_ptr<PackedLinear> quantised_linear(const WeightRef& weight,
+                                               const MatmulPolicy& policy);  // native, int8, int4
 std::unique_ptr<PackedLinear> reference_linear(const WeightRef& weight);
 std::unique_ptr<PackedLinear> onednn_linear(const WeightRef& weight, const MatmulPolicy& policy,
                                             std::string& declined);

@@ -104,7 +104,7 @@ std::unique_ptr<PackedLinear> pack_linear(const WeightRef& weight, const MatmulP
   }
   if (asked && onednn != nullptr) return onednn;
   auto native =
-      is_quantised(weight.dtype) ? quantised_linear(weight) : native_linear(weight, policy);
+      is_quantised(weight.dtype) ? quantised_linear(weight, policy) : native_linear(weight, policy);
   if (onednn == nullptr) return native;
   return std::make_unique<LinearByShape>(std::move(native), std::move(onednn), weight.dtype,
                                          policy);

@@ -30,14 +30,14 @@ struct Epilogue {
 struct MatmulPolicy {
   MatmulBackend backend = MatmulBackend::native;  // automatic: by shape, see matmul/policy.cpp
   // f32: activations stay f32, weights are widened exactly. bf16: activations are rounded to bf16
-  // where weights are bf16 and the tier multiplies them; sums stay f32.
+  // where weights are bf16, or on AMX int8 or int4, and the tier multiplies them; sums stay f32.
   ComputeType compute = ComputeType::f32;
   Isa isa = Isa::scalar;  // the tier of the Context's kernel table
 };
 
-// What ComputeType::automatic stands for: bf16 where the weights are and the tier multiplies it
-// faster than f32, else f32. `intel`: of a CPU whose AVX512-BF16 products are slower than its f32
-// ones. Figures in matmul/policy.cpp.
+// What ComputeType::automatic stands for: bf16 where the weights are bf16, int8 or int4 and the
+// tier multiplies them so faster than in f32, else f32. `intel`: of a CPU whose AVX512-BF16
+// products are slower than its f32 ones. Figures in matmul/policy.cpp.
 ComputeType automatic_compute(DType weights, MatmulBackend backend, Isa isa, bool intel);
 
 // A weight that few rows of x stream from where it lies.

@@ -33,9 +33,12 @@ MatmulBackend backend_for(int64_t m, DType weight, ComputeType compute, Isa isa)
 // GFLOP/s, bf16 in tiles | bf16 by AVX512-BF16 | f32. Xeon with AMX (one thread, M 256): 992 | 102
 // | 148. Zen 5 (peaks of two cores): none | 975 | 485.
 ComputeType automatic_compute(DType weights, MatmulBackend backend, Isa isa, bool intel) {
-  if (weights != DType::bf16 || backend == MatmulBackend::reference) return ComputeType::f32;
+  const bool integers = is_quantised(weights);
+  if (backend == MatmulBackend::reference || !(integers || weights == DType::bf16)) {
+    return ComputeType::f32;
+  }
   if (isa == Isa::amx) return ComputeType::bf16;
-  return isa == Isa::avx512_bf16 && !intel ? ComputeType::bf16 : ComputeType::f32;
+  return !integers && isa == Isa::avx512_bf16 && !intel ? ComputeType::bf16 : ComputeType::f32;
 }
 
 }  // namespace pali

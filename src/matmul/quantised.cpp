@@ -1,12 +1,13 @@
 // Products with int8 and int4 weights on our own kernels. Few rows of x stream the weights in
-// place; many rows widen a tile's rows of W to f32 and go the way of f32. Nothing but the weights
-// is rounded, so both give what the dequantised weights would.
+// place; many rows widen a tile's rows of W to f32 and go the way of f32, or where bf16 is asked
+// for and the tier has tiles, to bf16 on the way into those.
 #include <algorithm>
 
 #include "exec/scratch.hpp"
 #include "matmul/backends.hpp"
 #include "matmul/blocking.hpp"
 #include "matmul/epilogue.hpp"
+#include "matmul/fused.hpp"
 #include "matmul/streamed.hpp"
 
 namespace pali {
@@ -14,11 +15,14 @@ namespace {
 
 class QuantisedLinear final : public PackedLinear {
  public:
-  explicit QuantisedLinear(const WeightRef& weight) : weight_(weight) {}
+  QuantisedLinear(const WeightRef& weight, const MatmulPolicy& policy)
+      : weight_(weight), compute_(policy.compute) {}
   int64_t out() const override { return weight_.out; }
   int64_t in() const override { return weight_.in; }
   std::string_view backend() const override { return "native"; }
-  StreamedWeight streamed(const KernelTable&) const override { return {&weight_, false}; }
+  StreamedWeight streamed(const KernelTable& kernels) const override {
+    return {&weight_, in_bf16(kernels)};
+  }
 
   void run(const Context& context, ConstMat x, Mat y, const Epilogue& epilogue) const override {
     check_run(*this, x, y, epilogue);
@@ -27,14 +31,22 @@ class QuantisedLinear final : public PackedLinear {
       const StreamedWeight weight = streamed(context.kernels);
       const Product product{this, y, epilogue};
       run_streamed(context, x, {&weight, 1}, {&product, 1});
+    } else if (in_bf16(context.kernels)) {
+      run_fused(context, context.kernels.fused_bf16, weight_, x, y, epilogue);
     } else {
       run_gemm(context, x, y, epilogue);
     }
   }
 
  private:
+  // Tiles only: AVX512-BF16 has no kernel that takes integers.
+  bool in_bf16(const KernelTable& kernels) const {
+    return compute_ == ComputeType::bf16 && kernels.fused_bf16.multiply != nullptr;
+  }
   void run_gemm(const Context& context, ConstMat x, Mat y, const Epilogue& epilogue) const;
+
   WeightRef weight_;
+  ComputeType compute_;
 };
 
 void QuantisedLinear::run_gemm(const Context& context, ConstMat x, Mat y,
@@ -91,8 +103,9 @@ void QuantisedLinear::run_gemm(const Context& context, ConstMat x, Mat y,
 
 }  // namespace
 
-std::unique_ptr<PackedLinear> quantised_linear(const WeightRef& weight) {
-  return std::make_unique<QuantisedLinear>(weight);
+std::unique_ptr<PackedLinear> quantised_linear(const WeightRef& weight,
+                                               const MatmulPolicy& policy) {
+  return std::make_unique<QuantisedLinear>(weight, policy);
 }
 
 }  // namespace pali

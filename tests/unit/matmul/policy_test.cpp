@@ -19,6 +19,18 @@ TEST(AutomaticCompute, Bf16WhereItIsFasterThanF32) {
   }
 }
 
+// Tiles take integers on the way; dot products of AVX512-BF16 have no kernel that does.
+TEST(AutomaticCompute, IntegerWeightsAreBf16OnTilesOnly) {
+  for (const DType weights : {DType::i8, DType::i4}) {
+    for (const MatmulBackend backend : kBackends) {
+      EXPECT_EQ(automatic_compute(weights, backend, Isa::amx, true), ComputeType::bf16);
+      EXPECT_EQ(automatic_compute(weights, backend, Isa::avx512_bf16, false), ComputeType::f32);
+    }
+    EXPECT_EQ(automatic_compute(weights, MatmulBackend::reference, Isa::amx, true),
+              ComputeType::f32);
+  }
+}
+
 TEST(AutomaticCompute, OtherWeightsTiersAndTheReferenceAreF32) {
   for (const DType weights : {DType::f32, DType::f16}) {
     EXPECT_EQ(automatic_compute(weights, MatmulBackend::automatic, Isa::amx, true),

@@ -130,14 +130,55 @@ TEST(Quantise, ZerosAndWhatCannotBeRounded) {
   }
 }
 
+// The weights that a product in bf16 sees: int8 exactly, int4 times its scale as bf16.
+class RoundedWeights {
+ public:
+  explicit RoundedWeights(const WeightRef& source) : ref(source) {
+    if (source.dtype != DType::i4) return;
+    for (int64_t o = 0; o < source.out; ++o) {
+      for (int64_t i = 0; i < source.in; ++i) values_.push_back(f32_to_bf16(source.at(o, i)));
+    }
+    ref.dtype = DType::bf16;
+    ref.scales = nullptr;
+    ref.data = reinterpret_cast<const std::byte*>(values_.data());
+  }
+  WeightRef ref;
+
+ private:
+  std::vector<uint16_t> values_;
+};
+
+struct Shape {
+  int64_t m, n, k;
+};
+
+std::vector<Shape> shapes() {
+  std::vector<Shape> all = {{9, 130, 300}, {40, 65, 2100}, {8, 70, 128}, {600, 3, 40}};
+  for (int64_t size = 1; size <= 33; ++size) all.push_back({1 + size % 11, 34 - size, size});
+  return all;
+}
+
+// As `expected`, the same bits at two numbers of threads, and nothing else written.
+void check(const WeightRef& weight, ConstMat x, const MatmulPolicy& policy,
+           const test::Expected& expected) {
+  static ThreadPool one(1), three(3);
+  const KernelTable kernels = kernel_table(policy.isa);
+  const auto linear = pack_linear(weight, policy);
+  TestMatrix y(x.rows, weight.out, 5, 8), again(x.rows, weight.out, 5, 9);
+  linear->run({one, kernels}, x, y.view());
+  linear->run({three, kernels}, x, again.view());
+  ASSERT_EQ(test::mismatch(expected, y.view()), "")
+      << isa_name(policy.isa) << " " << linear->backend() << " " << dtype_name(weight.dtype) << " "
+      << x.rows << "x" << weight.out << "x" << weight.in;
+  ASSERT_TRUE(y.padding_intact());
+  for (int64_t m = 0; m < x.rows; ++m) {
+    ASSERT_EQ(
+        0, std::memcmp(y.view().row(m), again.view().row(m), static_cast<size_t>(weight.out) * 4));
+  }
+}
+
 TEST(QuantisedProduct, EveryBackendMeetsTheDequantisedWeights) {
-  ThreadPool one(1), three(3);
-  struct Shape {
-    int64_t m, n, k;
-  };
-  std::vector<Shape> shapes = {{9, 130, 300}, {40, 65, 2100}, {8, 70, 128}, {600, 3, 40}};
-  for (int64_t size = 1; size <= 33; ++size) shapes.push_back({1 + size % 11, 34 - size, size});
-  for (const Shape& shape : shapes) {
+  for (const Shape& shape : shapes()) {
     const TestWeight weight(DType::f32, shape.n, shape.k, Layout::out_in, 0, 0, 5);
     for (const DType type : {DType::i8, DType::i4}) {
       const Quantised made(weight.ref(), type);
@@ -145,22 +186,30 @@ TEST(QuantisedProduct, EveryBackendMeetsTheDequantisedWeights) {
       const test::Expected expected = test::expected_product(made.ref, x.view(), {}, false);
       for (const IsaTier& tier : isa_tiers()) {
         if (!tier.available) continue;
-        const KernelTable kernels = kernel_table(tier.isa);
         for (const MatmulBackend backend : {MatmulBackend::native, MatmulBackend::automatic,
                                             MatmulBackend::onednn, MatmulBackend::reference}) {
-          const auto linear = pack_linear(made.ref, {backend, ComputeType::f32, tier.isa});
-          TestMatrix y(shape.m, shape.n, 5, 8), again(shape.m, shape.n, 5, 9);
-          linear->run({one, kernels}, x.view(), y.view());
-          linear->run({three, kernels}, x.view(), again.view());
-          ASSERT_EQ(test::mismatch(expected, y.view()), "")
-              << tier.name << " " << linear->backend() << " " << shape.m << "x" << shape.n << "x"
-              << shape.k;
-          ASSERT_TRUE(y.padding_intact());
-          for (int64_t m = 0; m < shape.m; ++m) {
-            ASSERT_EQ(0, std::memcmp(y.view().row(m), again.view().row(m),
-                                     static_cast<size_t>(shape.n) * 4));
-          }
+          check(made.ref, x.view(), {backend, ComputeType::f32, tier.isa}, expected);
         }
+      }
+    }
+  }
+}
+
+// Few rows, which stream the weights, see the activations that many do.
+TEST(QuantisedProduct, Bf16RoundsActivationsOnTiles) {
+  for (const IsaTier& tier : isa_tiers()) {
+    if (!tier.available) continue;
+    const bool rounded = kernel_table(tier.isa).fused_bf16.multiply != nullptr;
+    for (const Shape& shape : shapes()) {
+      const TestWeight weight(DType::f32, shape.n, shape.k, Layout::out_in, 0, 0, 5);
+      for (const DType type : {DType::i8, DType::i4}) {
+        const Quantised made(weight.ref(), type);
+        TestMatrix x(shape.m, shape.k, 3, 7);
+        const RoundedWeights seen(made.ref);
+        const bool streamed = shape.m <= 8;
+        const test::Expected expected = test::expected_product(
+            rounded && !streamed ? seen.ref : made.ref, x.view(), {}, rounded);
+        check(made.ref, x.view(), {MatmulBackend::native, ComputeType::bf16, tier.isa}, expected);
       }
     }
   }

@@ -11,43 +11,17 @@
 
 #include "kernels/rows-inl.hpp"
 #include "kernels/simd_avx512.hpp"
+#include "kernels/tiles-inl.hpp"
 
 namespace pali {
 namespace {
 
-using F = __m512;
 constexpr int64_t kRows = 32;              // of W in a panel, and of x in a panel: two tiles
 constexpr int64_t kDepth = 32;             // of K in one step
-constexpr int64_t kTile = 1024;            // bytes: 16 rows of 64
 constexpr int64_t kStep = 2 * kTile;       // of a panel, for one step of K
 constexpr int64_t kBlock = kRows * kRows;  // sums of a block, in four tiles
 
-// Tiles 0-3 sums, 4-5 rows of W, 6-7 activations; all 16 rows of 64 bytes.
-struct alignas(64) TileConfig {
-  uint8_t palette, start_row, reserved[14];
-  uint16_t row_bytes[16];
-  uint8_t rows[16];
-};
-constexpr TileConfig kConfig = {
-    1, 0, {}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
-
-// The intrinsics that load tiles do not tell the compiler that they read memory.
-[[gnu::always_inline]] inline void stores_before_tiles() { __asm__ volatile("" ::: "memory"); }
-
-__m512i as_integers(__m512bh x) {
-  __m512i bits;
-  __builtin_memcpy(&bits, &x, sizeof(bits));
-  return bits;
-}
-
-__mmask16 first16(int64_t n) {
-  return n >= 16 ? __mmask16{0xffff} : static_cast<__mmask16>((1u << (n > 0 ? n : 0)) - 1u);
-}
-__mmask32 first32(int64_t n) { return n >= 32 ? ~__mmask32{0} : (__mmask32{1} << n) - 1u; }
-
-[[gnu::always_inline]] inline __m512i narrow(F low, F high) {
-  return as_integers(_mm512_maskz_cvtne2ps_pbh(~__mmask32{0}, high, low));
-}
+constexpr TileConfig kConfig = whole_tiles();  // 0-3 sums, 4-5 rows of W, 6-7 activations
 
 // 32 integers as bf16, exactly.
 [[gnu::always_inline]] inline __m512i integers_as_bf16(__m256i bytes) {

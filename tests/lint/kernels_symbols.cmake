@@ -35,7 +35,7 @@ if(NOT "scalar" IN_LIST seen)
   message(FATAL_ERROR "no kernel objects given")
 endif()
 
-file(GLOB sources ${SOURCES}/avx*.cpp ${SOURCES}/amx.cpp ${SOURCES}/*-inl.hpp ${SOURCES}/simd_*.hpp
+file(GLOB sources ${SOURCES}/avx*.cpp ${SOURCES}/amx*.cpp ${SOURCES}/*-inl.hpp ${SOURCES}/simd_*.hpp
      ${SOURCES}/kernel_table.hpp)
 foreach(source ${sources})
   file(STRINGS ${source} includes REGEX "^#include")

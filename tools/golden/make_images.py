@@ -62,7 +62,8 @@ def write_files():
     """Returns [(file, what it tests, exact)]; exact: every decoder must give the same bytes."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     for old in IMAGES.iterdir():
-        old.unlink()
+        if old.name != "resize_sizes.golden.json":  # make_resize.py's
+            old.unlink()
     base = picture(37, 53, 1)
     image = Image.fromarray(base)
     gray = image.convert("L")
@@ -158,6 +159,22 @@ def resize_goldens():
     return tensors
 
 
+def crop_goldens():
+    """CLIP's: the shorter side resized, a square cut out of the middle; black where that is too small."""
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    tensors = {}
+    for w, h in [(3, 7), (37, 53), (200, 9), (9, 200), (16, 47), (47, 16), (15, 15)]:
+        rgb = picture(w, h, 300 + w)
+        tensors[f"in/{w}x{h}"] = rgb
+        for edge, side in [(16, 16), (21, 14), (10, 15), (9, 13)]:
+            processor = CLIPImageProcessorPil(size={"shortest_edge": edge}, crop_size={"height": side, "width": side},
+                                              do_rescale=False, do_normalize=False)
+            pixels = processor(Image.fromarray(rgb), return_tensors="np").pixel_values[0]
+            tensors[f"{w}x{h}/{edge}/{side}"] = np.ascontiguousarray(pixels.transpose(1, 2, 0)).astype(np.uint8)
+    return tensors
+
+
 def pixel_goldens():
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
@@ -178,6 +195,7 @@ def main():
         rows.append({"file": name, "note": note, "width": rgb.shape[1], "height": rgb.shape[0], "exact": exact})
     common.write_tensors(IMAGES / "decoded.golden.safetensors", tensors)
     common.write_tensors(IMAGES / "resize.golden.safetensors", resize_goldens())
+    common.write_tensors(IMAGES / "crop.golden.safetensors", crop_goldens())
     common.write_tensors(IMAGES / "pixels.golden.safetensors", pixel_goldens())
     common.write_json(
         IMAGES / "golden.json",

@@ -88,6 +88,79 @@ TEST(Preprocess, EqualsSiglipProcessorToTheLastBit) {
   EXPECT_EQ(cases, 4);
 }
 
+// CLIP's: the shorter side resized, a square out of the middle; black around what is too small.
+TEST(Preprocess, CropsAsClipProcessorDoes) {
+  const Goldens goldens("crop.golden.safetensors");
+  int cases = 0;
+  for (const SafetensorsEntry& entry : goldens.entries()) {
+    if (entry.name.starts_with("in/")) continue;
+    const size_t first = entry.name.find('/'), second = entry.name.rfind('/');
+    const std::string source = "in/" + entry.name.substr(0, first);
+    Preprocessing how;
+    how.fit = Fit::crop;
+    how.resized = std::stoi(entry.name.substr(first + 1));
+    how.size = std::stoi(entry.name.substr(second + 1));
+    how.rescale = 1.0;
+    std::fill(how.mean, how.mean + 3, 0.0f);
+    std::fill(how.std, how.std + 3, 1.0f);
+    const SafetensorsEntry& in = goldens.entry(source);
+    const Image image = Image::from_rgb(static_cast<int>(in.shape[1]),
+                                        static_cast<int>(in.shape[0]), goldens.u8(source));
+    const Tensor pixels = preprocess(image, how);
+    const std::span<const uint8_t> expected = goldens.u8(entry.name);
+    ASSERT_EQ(static_cast<size_t>(3 * pixels.cols()), expected.size()) << entry.name;
+    int64_t differ = 0;
+    for (size_t i = 0; i < expected.size(); ++i) {
+      differ += pixels.view().row(static_cast<int64_t>(i % 3))[i / 3] != expected[i] ? 1 : 0;
+    }
+    EXPECT_EQ(differ, 0) << entry.name;
+    ++cases;
+  }
+  EXPECT_EQ(cases, 28);
+}
+
+// What would be 150 GB if all of it were made.
+TEST(Preprocess, CropsTheThinnestPictures) {
+  const int length = 1'000'000;
+  const std::vector<uint8_t> rgb(static_cast<size_t>(length) * 3, 200);
+  Preprocessing how;
+  how.fit = Fit::crop;
+  how.size = how.resized = 224;
+  for (const auto& [width, height] : {std::pair(1, length), std::pair(length, 1)}) {
+    const Tensor pixels = preprocess(Image::from_rgb(width, height, rgb), how);
+    const float expected = (static_cast<float>(200 / 255.0) - 0.5f) / 0.5f;
+    EXPECT_EQ(*std::min_element(pixels.row(1), pixels.row(1) + pixels.cols()), expected);
+    EXPECT_EQ(*std::max_element(pixels.row(1), pixels.row(1) + pixels.cols()), expected);
+  }
+}
+
+TEST(Preprocess, SaysWhichPartIsSeen) {
+  Preprocessing how;
+  how.size = 20;
+  VisiblePart part = visible_part(how, 100, 40);
+  EXPECT_EQ(part.x + part.y, 0);
+  EXPECT_EQ(part.width, 100);
+  EXPECT_EQ(part.height, 40);
+  how.fit = Fit::crop;
+  how.resized = 20;  // 50 x 20, of which columns 15 to 35
+  part = visible_part(how, 100, 40);
+  EXPECT_EQ(part.x, 30);
+  EXPECT_EQ(part.y, 0);
+  EXPECT_EQ(part.width, 40);
+  EXPECT_EQ(part.height, 40);
+  how.resized = 10;  // 10 x 20: five columns beyond either side
+  part = visible_part(how, 40, 80);
+  EXPECT_EQ(part.x, -20);
+  EXPECT_EQ(part.y, 0);
+  EXPECT_EQ(part.width, 80);
+  EXPECT_EQ(part.height, 80);
+  const Preprocessing larger = how.at(60);
+  EXPECT_EQ(larger.size, 60);
+  EXPECT_EQ(larger.resized, 30);
+  how.pipeline = Pipeline::bv;  // stretches
+  EXPECT_EQ(visible_part(how, 40, 80).width, 40);
+}
+
 TEST(Preprocess, MeanAndDeviationAreByChannel) {
   const std::vector<uint8_t> rgb = {0, 128, 255};
   Preprocessing how;

@@ -32,13 +32,16 @@ struct CheckpointInfo {
   std::vector<std::string> warnings;
 };
 
-// Opens and checks a model as Engine::open does, but computes nothing. Throws Error.
-PALI_API CheckpointInfo inspect(const std::filesystem::path& model);
+// Opens and checks a model as Engine::open does, but computes nothing. `task_style`: as
+// EngineOptions has it. Throws Error.
+PALI_API CheckpointInfo inspect(const std::filesystem::path& model,
+                                const std::string& task_style = {});
 
 struct ConvertOptions {
   // Either `source` ...
   std::filesystem::path source;
-  // ... or the parts of a PaLI-3: a SigLIP folder, a T5 folder, and perhaps a projector.
+  // ... or the parts of a PaLI-3: a SigLIP, ViT or CLIP folder, a T5 folder, and perhaps a
+  // projector.
   std::filesystem::path vision, language, projector;
   int64_t resolution = 0;  // 0: as the vision tower has it; else positions are resized
   std::filesystem::path tokenizer;

@@ -24,8 +24,8 @@ std::filesystem::path own_folder() {
 
 }  // namespace
 
-CheckpointInfo inspect(const std::filesystem::path& model) {
-  const Checkpoint checkpoint = open_checkpoint(model);
+CheckpointInfo inspect(const std::filesystem::path& model, const std::string& task_style) {
+  const Checkpoint checkpoint = open_checkpoint(model, {true, {}, task_style});
   CheckpointInfo info;
   info.format = checkpoint.format;
   info.family = checkpoint.config.family;

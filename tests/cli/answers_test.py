@@ -355,6 +355,7 @@ class Detect(Case):
         self.fails(1, "vqa", PHOTO, "what?", "--choices", "a ; b", says="no place for choices")
         self.fails(1, "caption", PHOTO, "--box", "1,2,3,4", says="widgetcap")
         self.fails(1, "caption", PHOTO, "--task-style", "mix", says="one set of prompts")
+        self.fails(1, "inspect", "--task-style", "mix", says="one set of prompts")
         self.fails(1, "caption", PHOTO, "--mask-decoder", self.folder / "no.npz", says="no.npz")
         for box in ["1,2,3", "1,2,3,4,5", "1,2,3,x", "1;2;3;4"]:
             self.usage("caption", PHOTO, "--box", box, says="not four numbers")

@@ -156,6 +156,8 @@ class Formats(Case):
             shutil.copy(MODELS / "paligemma_npz" / "tokenizer.model", folder / "paligemma_tokenizer.model")
             style = name.removeprefix("paligemma-3b-").rpartition("-")[0]
             self.assertIn(f"tasks ({style})", self.ok("inspect", model).out)
+            mix = self.ok("inspect", model, "--task-style", "mix")
+            self.assertIn("tasks (mix)", mix.out)
             for path in (model, folder):  # the file, or the folder that the hub's cache would hold
                 row = self.ok(*arguments, "-m", path, "--json", "-n", "3").json()
                 self.assertEqual(row["prompt"], prompt, name)

@@ -118,6 +118,14 @@ CLI::Validator not_empty() {
   return CLI::Validator(check, "", "not empty");
 }
 
+CLI::Option* add_task_style_option(CLI::App& verb, std::string& style) {
+  return verb
+      .add_option("--task-style", style,
+                  "Whose prompts to use (pt, mix, ft-vqav2, ...); else by the model's name")
+      ->check(not_empty())
+      ->type_name("STYLE");
+}
+
 void add_model_options(CLI::App& verb, ModelArguments& arguments) {
   EngineOptions& engine = arguments.engine;
   verb.add_option("-m,--model", arguments.path,
@@ -135,11 +143,7 @@ void add_model_options(CLI::App& verb, ModelArguments& arguments) {
       ->check(not_empty())
       ->type_name("FILE")
       ->group(kModel);
-  verb.add_option("--task-style", engine.task_style,
-                  "Whose prompts to use (pt, mix, ft-vqav2, ...); else by the model's name")
-      ->check(not_empty())
-      ->type_name("STYLE")
-      ->group(kModel);
+  add_task_style_option(verb, engine.task_style)->group(kModel);
   verb.add_option("--resolution", engine.resolution,
                   "Side in pixels that images are resized to; position embeddings follow")
       ->check(whole_number(1, 16384))

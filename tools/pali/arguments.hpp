@@ -39,6 +39,8 @@ void add_machine_options(CLI::App& verb, EngineOptions& engine);
 // The same for verbs that compute nothing: scripts may give these options everywhere; they are
 // checked, and have no effect. --dtype only where the verb has none of its own.
 void accept_machine_options(CLI::App& verb, EngineOptions& engine);
+// --task-style alone, for inspect.
+CLI::Option* add_task_style_option(CLI::App& verb, std::string& style);
 // --dtype alone, for convert.
 void add_dtype_option(CLI::App& verb, WeightType& dtype, const char* help);
 

@@ -66,7 +66,8 @@ void run(const Arguments& arguments) {
     throw UsageError("a path and -m together");
   }
   const CheckpointInfo info =
-      inspect(arguments.path.empty() ? model_path(arguments.model) : arguments.path);
+      inspect(arguments.path.empty() ? model_path(arguments.model) : arguments.path,
+              arguments.model.engine.task_style);
   warn(arguments.output, info.warnings);
   Output output(arguments.output.path);
   if (arguments.tensors) {
@@ -96,6 +97,7 @@ void add_inspect(CLI::App& app) {
   verb.add_option("-m,--model", arguments->model.path, "The same")
       ->check(not_empty())
       ->type_name("PATH");
+  add_task_style_option(verb, arguments->model.engine.task_style);
   verb.add_flag("--tensors", arguments->tensors, "A line a tensor: name, dtype, shape, bytes");
   accept_machine_options(verb, arguments->model.engine);
   add_output_options(verb, arguments->output);

@@ -32,9 +32,9 @@ std::vector<float> finite_row(const EngineState& engine, ConstMat rows) {
 
 Tensor visual_tokens(const EngineState& engine, const Context& context, const Image& image) {
   if (!engine.model.vision) no_head(engine, "vision tower");
-  Preprocessing how = engine.model.checkpoint.config.preprocessing;
-  how.size = engine.model.vision->image_size();
-  return engine.model.vision->run(context, preprocess(image, how).view());
+  const VisionTower& vision = *engine.model.vision;
+  const Preprocessing how = engine.model.checkpoint.config.preprocessing.at(vision.image_size());
+  return vision.run(context, preprocess(image, how).view());
 }
 
 std::vector<float> text_embedding(const EngineState& engine, std::string_view text) {

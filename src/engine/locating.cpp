@@ -1,10 +1,12 @@
 // Answers of boxes and masks: what the tokenizer says of location tokens, what a request may ask of
 // them, and what an answer means.
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <utility>
 
 #include "engine/state.hpp"
+#include "image/image.hpp"
 #include "tasks/location_grammar.hpp"
 #include "tasks/mask.hpp"
 #include "tasks/parse.hpp"
@@ -37,6 +39,35 @@ GrammarTokens grammar_tokens(const EngineState& engine) {
     }
   }
   return tokens;
+}
+
+// Boxes as if the whole image had been seen, moved onto the part that was; those of which the image
+// has nothing are counted as invalid. Without codes where there are no masks.
+void move_onto(const VisiblePart& part, const Image& image, std::vector<MaskCodes>& codes,
+               std::vector<Box>& boxes, int& invalid) {
+  const double width = image.width(), height = image.height();
+  if (part.x == 0 && part.y == 0 && part.width == width && part.height == height) return;
+  const auto moved = [](double value, double side, double begin, double length) {
+    return std::clamp(begin + value / side * length, 0.0, side);
+  };
+  size_t kept = 0;
+  for (size_t i = 0; i < boxes.size(); ++i) {
+    Box& box = boxes[i];
+    box.x0 = moved(box.x0, width, part.x, part.width);
+    box.x1 = moved(box.x1, width, part.x, part.width);
+    box.y0 = moved(box.y0, height, part.y, part.height);
+    box.y1 = moved(box.y1, height, part.y, part.height);
+    const double least = codes.empty() ? 0 : 1;  // a mask needs whole pixels
+    if (std::floor(box.x1) - std::floor(box.x0) < least || box.x1 <= box.x0 ||
+        std::floor(box.y1) - std::floor(box.y0) < least || box.y1 <= box.y0) {
+      ++invalid;
+      continue;
+    }
+    if (!codes.empty()) codes[kept] = codes[i];
+    if (kept != i) boxes[kept] = std::move(box);
+    ++kept;
+  }
+  boxes.resize(kept);
 }
 
 }  // namespace
@@ -92,9 +123,14 @@ void check_locating(const EngineState& engine, const Request& request, CheckedRe
 void find_boxes(const EngineState& engine, const CheckedRequest& request, const Image& image,
                 std::span<const float> logprobs, Result& result) {
   const std::vector<size_t> ends = engine.tokenizer().decode_offsets(result.tokens);
+  const Preprocessing how =
+      engine.model.checkpoint.config.preprocessing.at(engine.model.vision->image_size());
+  const VisiblePart part = visible_part(how, image.width(), image.height());
   if (engine.locations.loc < 0) {
     Detections found = parse_detections(result.text, image.width(), image.height(), request.objects,
                                         ends, logprobs);
+    std::vector<MaskCodes> none;
+    move_onto(part, image, none, found.boxes, found.invalid);
     result.boxes = std::move(found.boxes);
     result.invalid_boxes = found.invalid;
     return;
@@ -103,6 +139,7 @@ void find_boxes(const EngineState& engine, const CheckedRequest& request, const 
   Located found =
       parse_locations({result.tokens, result.text, ends, logprobs}, engine.locations, image.width(),
                       image.height(), sole_object(request.objects), masks);
+  move_onto(part, image, found.codes, found.boxes, found.invalid);
   for (size_t i = 0; masks && i < found.boxes.size(); ++i) {
     Box& box = found.boxes[i];
     box.mask =

@@ -56,8 +56,7 @@ Tensor encode_images(const EngineState& engine, const Context& context,
                      std::span<const Image> images, const std::optional<Region>& region) {
   if (images.empty()) return {};
   const VisionTower& vision = *engine.model.vision;
-  Preprocessing how = engine.model.checkpoint.config.preprocessing;
-  how.size = vision.image_size();
+  const Preprocessing how = engine.model.checkpoint.config.preprocessing.at(vision.image_size());
   const int64_t count = engine.model.projector->tokens(vision.tokens());  // of an image
   Tensor visual(static_cast<int64_t>(images.size()) * count, engine.model.projector->width());
   for (size_t j = 0; j < images.size(); ++j) {

@@ -27,6 +27,7 @@ class Projector {
  public:
   Projector(const ProjectorConfig& config, const TensorTable& table, const MatmulPolicy& policy);
   // [N, Dv], a square of tokens where they are pooled -> [tokens(N), D]. Stage: projected.
+  // Tokens at the beginning may be left out: LLaVA's vision_feature_select_strategy.
   Tensor run(const Context& context, ConstMat tokens) const;
   int64_t width() const { return weight_->out(); }
   // How many are left of N visual tokens.

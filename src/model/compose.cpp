@@ -1,4 +1,4 @@
-// A PaLI-3 put together from public parts: a SigLIP vision tower, a projector, a T5-shaped model.
+// A PaLI-3 put together from public parts: a vision tower, a projector, a T5-shaped model.
 #include <cmath>
 #include <cstring>
 
@@ -11,22 +11,29 @@
 namespace pali {
 namespace {
 
-// The part of a checkpoint's config.json that describes one of its halves: the whole file, or a
+// The part of a checkpoint's config.json that describes its language model: the whole file, or a
 // field of it.
-Json part_config(const Checkpoint& part, const char* field) {
+Json language_config(const Checkpoint& part) {
   const Json config = parse_json(part.config.json, part.path.string());
+  const char* field = "text_config";
   return config.contains(field) ? config.at(field) : config;
 }
 
-// Rows keep their canonical names and shapes; the tensors lie under the part's prefix, in the
-// layout they have there.
-void take_rows(const TensorTable& table, const std::string& prefix,
+// Rows whose names begin with `ours` keep those and their shapes; the tensors lie under the part's
+// prefix, in the layout they have there. What else a part has, a composed model's own tower, stays
+// out.
+void take_rows(const Checkpoint& part, const std::string& ours, const std::string& prefix,
                std::vector<TensorRule>& rules) {
+  const auto& bound = part.table.bound();
   for (TensorRule& rule : rules) {
-    const auto it = table.bound().find(rule.name);
-    if (it == table.bound().end()) continue;
-    rule.sources = {prefix + it->second.source};
-    rule.transform = it->second.rule.transform;
+    const auto it = bound.find(rule.name);
+    if (it == bound.end() || !rule.name.starts_with(ours)) continue;
+    const std::string& source = it->second.source;
+    rule.sources = {prefix + source};
+    // What a converted file holds needs none, but will not have its own name here.
+    const bool canonical =
+        source == rule.name && part.store.find(source)->shape == it->second.rule.shape;
+    rule.transform = canonical ? Transform::none : it->second.rule.transform;
     rule.part = it->second.rule.part;
     rule.parts = it->second.rule.parts;
     rule.axes = it->second.rule.axes;
@@ -75,12 +82,9 @@ void add_random_projector(WeightStore& store, int64_t out, int64_t in, uint64_t 
 void add_resized_positions(WeightStore& store, Checkpoint& vision, int64_t resolution) {
   vision.table.load(vision.store);
   const VisionConfig& config = *vision.config.vision;
-  const int64_t grid = resolution / config.patch;
-  const std::vector<float> stored = vision.table.values("vision.pos");
-  const Tensor resized =
-      resize_positions({stored.data(), config.tokens(), config.width}, config.grid(), grid);
+  const Tensor resized = positions_for(config, vision.table, resolution / config.patch);
   const std::span<std::byte> out =
-      store.add_owned("vision.pos", DType::f32, {grid * grid, config.width});
+      store.add_owned("vision.pos", DType::f32, {resized.rows(), config.width});
   const size_t row_bytes = static_cast<size_t>(config.width) * 4;
   for (int64_t i = 0; i < resized.rows(); ++i) {
     std::memcpy(out.data() + static_cast<size_t>(i) * row_bytes, resized.row(i), row_bytes);
@@ -96,14 +100,14 @@ Json prompts_json(const PromptTemplates& prompts) {
 // The config.json that a folder of the composed model would have.
 Json composed_config(const Checkpoint& vision, const Checkpoint& language, int64_t image_size,
                      bool projector_bias) {
-  Json seen = part_config(vision, "vision_config");
-  seen["model_type"] = "siglip_vision_model";
-  seen["image_size"] = image_size;
-  seen["vision_use_head"] = false;  // PaLI takes the tokens before pooling
+  EncoderPart seen = encoder_part(parse_json(vision.config.json, vision.path.string()));
+  seen.config["image_size"] = image_size;
+  seen.config["vision_use_head"] = false;  // PaLI takes the tokens before pooling
   const bool has_prompts = !language.config.prompts.vqa.empty();
   return Json{{"model_type", "pali3"},
-              {"vision_config", std::move(seen)},
-              {"text_config", part_config(language, "text_config")},
+              {"vision_config", std::move(seen.config)},
+              {"vision_feature_select_strategy", seen.strategy},
+              {"text_config", language_config(language)},
               {"projector_bias", projector_bias},
               {"prompts", prompts_json(has_prompts ? language.config.prompts : pali3_prompts())}};
 }
@@ -113,7 +117,7 @@ void check_parts(const Checkpoint& vision, const Checkpoint& language,
   if (!vision.config.vision) {
     throw Error(ErrorCode::invalid_argument,
                 "a " + vision.config.family + " model has no vision tower (" +
-                    options.vision.string() + "); give --vision a SigLIP model");
+                    options.vision.string() + "); give --vision a SigLIP, ViT or CLIP model");
   }
   if (!language.config.language) {
     throw Error(ErrorCode::invalid_argument,
@@ -160,14 +164,12 @@ Checkpoint compose_checkpoint(const ComposeOptions& options) {
   files.config = composed_config(vision, language, image_size,
                                  /*projector_bias=*/!projector || !projector->bias.empty());
   files.config_text = files.config.dump(2) + "\n";
-  Preprocessing preprocessing = vision.config.preprocessing;
-  preprocessing.size = image_size;
-  files.preprocessor = preprocessing_json(preprocessing);
+  files.preprocessor = preprocessing_json(vision.config.preprocessing.at(image_size));
   files.generation = generation_json(language.config);
   Family family = read_family(files);
 
-  take_rows(vision.table, "vision/", family.rules);
-  take_rows(language.table, "language/", family.rules);
+  take_rows(vision, "vision.", "vision/", family.rules);
+  take_rows(language, "lm.", "language/", family.rules);
   for (TensorRule& rule : family.rules) {
     if (!projector) break;
     if (rule.name == "projector.weight") rule.sources = {"projector/" + projector->weight};

@@ -86,7 +86,8 @@ Rotations::Rotations(const StackSpec& spec, int64_t first, int64_t positions) {
 
 EncoderStack::EncoderStack(const StackSpec& spec, const TensorTable& table, const std::string& name,
                            const MatmulPolicy& policy)
-    : spec_(spec), biases_(spec, table, name), norm_(spec.block, table, name + ".norm") {
+    : spec_(spec), biases_(spec, table, name) {
+  if (spec.norm_after) norm_.emplace(spec.block, table, name + ".norm");
   for (int64_t i = 0; i < spec.layers; ++i) {
     blocks_.emplace_back(spec.block, table, name + ".blocks." + std::to_string(i), policy);
   }
@@ -110,7 +111,7 @@ void EncoderStack::run(const Context& context, Mat x, std::string_view stage) co
       context.trace(std::string(stage) + ".block." + std::to_string(i), x);
     }
   }
-  norm_.run(context, x, x);
+  if (norm_) norm_->run(context, x, x);
 }
 
 }  // namespace pali

@@ -1,6 +1,7 @@
 // A stack of blocks in which every position sees every other, and the norm after it.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +21,7 @@ struct StackSpec {
   PositionBias bias = PositionBias::none;
   int32_t max_distance = 128;
   std::vector<LayerMode> modes;  // a layer each; empty: no rotation, no window
+  bool norm_after = true;        // of an encoder: the last block's output is normed
   LayerMode mode(size_t layer) const { return modes.empty() ? LayerMode{} : modes[layer]; }
 };
 
@@ -58,10 +60,10 @@ class Rotations {
 
 class EncoderStack {
  public:
-  // Rows "{name}.blocks.{i}.*", "{name}.norm.*" and the bias tables.
+  // Rows "{name}.blocks.{i}.*", "{name}.norm.*" where the spec has it, and the bias tables.
   EncoderStack(const StackSpec& spec, const TensorTable& table, const std::string& name,
                const MatmulPolicy& policy);
-  // x [S, D] -> normed output of the last block, in place.
+  // x [S, D] -> output of the last block, normed where the spec has it, in place.
   // Stages traced: "{stage}.block.{i}", each block's output before the last norm.
   void run(const Context& context, Mat x, std::string_view stage) const;
 
@@ -69,7 +71,7 @@ class EncoderStack {
   StackSpec spec_;
   BiasTables biases_;
   std::vector<Block> blocks_;
-  Norm norm_;
+  std::optional<Norm> norm_;
 };
 
 }  // namespace pali

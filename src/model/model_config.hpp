@@ -15,16 +15,21 @@
 
 namespace pali {
 
-// A ViT. Ref: SiglipVisionTransformer in transformers' modeling_siglip.py; big_vision's vit.py.
+// A ViT. Ref: transformers' modeling_{siglip,vit,clip}.py; big_vision's vit.py.
 struct VisionConfig {
   int64_t width = 0, layers = 0, heads = 0, mlp = 0;
   int64_t patch = 0;
   int64_t image_size = 0;  // side the checkpoint's positions are for
   float eps = 1e-6f;
   Activation activation = Activation::gelu_tanh;
-  bool pooling_head = false;                           // SigLIP's MAP head
+  bool patch_bias = true, qkv_bias = true;
+  bool class_token = false;   // a learned token before the patches, with a position of its own
+  bool norm_before = false;   // LayerNorm between the embeddings and the first block
+  bool norm_after = true;     // LayerNorm behind the last block
+  bool pooling_head = false;  // SigLIP's MAP head
   int64_t grid() const { return image_size / patch; }  // remainder pixels are ignored
-  int64_t tokens() const { return grid() * grid(); }
+  int64_t class_tokens() const { return class_token ? 1 : 0; }
+  int64_t tokens() const { return grid() * grid() + class_tokens(); }
 };
 
 // SigLIP's text tower: the same pre-LN encoder over token and position embeddings, no mask, the
@@ -86,6 +91,7 @@ struct LanguageConfig {
 struct ProjectorConfig {
   int64_t in = 0, out = 0;
   bool bias = true;
+  int64_t skip = 0;   // tokens at the beginning that are left out: the class token
   int64_t pool = 1;   // squares of pool x pool tokens are averaged
   bool norm = false;  // RMSNorm before the product, weights stored as w of 1 + w
   float norm_eps = 1e-6f;

@@ -45,11 +45,13 @@ Projector::Projector(const ProjectorConfig& config, const TensorTable& table,
 }
 
 int64_t Projector::tokens(int64_t visual) const {
+  visual -= config_.skip;
   const int64_t side = side_of(visual) / config_.pool;
   return config_.pool == 1 ? visual : side * side;
 }
 
 Tensor Projector::run(const Context& context, ConstMat tokens) const {
+  tokens = tokens.rows_from(config_.skip, tokens.rows - config_.skip);
   Tensor own;
   if (config_.pool > 1) {
     own = pooled(tokens, config_.pool);

@@ -1,4 +1,5 @@
-// SigLIP's vision tower. Ref: SiglipVisionTransformer in transformers' modeling_siglip.py.
+// Vision towers. Ref: SiglipVisionModel, ViTModel and CLIPVisionModel in transformers'
+// modeling_{siglip,vit,clip}.py.
 #include "model/vision.hpp"
 
 #include <algorithm>
@@ -31,6 +32,7 @@ StackSpec stack_spec(const VisionConfig& config) {
   StackSpec spec;
   spec.block = block_spec(config);
   spec.layers = config.layers;
+  spec.norm_after = config.norm_after;
   return spec;
 }
 
@@ -95,8 +97,10 @@ class PoolingHead {
 struct VisionTower::Impl {
   VisionConfig config;
   int64_t size = 0, grid = 0;
-  Linear patch;      // [D, 3*p*p], the convolution as a matrix
-  Tensor positions;  // [N, D]
+  Linear patch;                    // [D, 3*p*p], the convolution as a matrix
+  std::vector<float> class_token;  // [D]; empty: none
+  Tensor positions;                // [N, D]
+  std::unique_ptr<Norm> norm_before;
   EncoderStack stack;
   std::unique_ptr<PoolingHead> head;
 };
@@ -111,11 +115,19 @@ VisionTower::VisionTower(const VisionConfig& config, const TensorTable& table,
                     " expected (--resolution); choose a multiple of the patch size");
   }
   const int64_t grid = size / config.patch;
-  const std::vector<float> stored = table.values("vision.pos");
-  const ConstMat positions(stored.data(), config.tokens(), config.width);
-  impl_.reset(new Impl{config, size, grid, Linear(table, "vision.patch", policy),
-                       resize_positions(positions, config.grid(), grid),
-                       EncoderStack(stack_spec(config), table, "vision", policy), nullptr});
+  impl_.reset(new Impl{config,
+                       size,
+                       grid,
+                       Linear(table, "vision.patch", policy),
+                       {},
+                       positions_for(config, table, grid),
+                       nullptr,
+                       EncoderStack(stack_spec(config), table, "vision", policy),
+                       nullptr});
+  if (config.class_token) impl_->class_token = table.values("vision.class");
+  if (config.norm_before) {
+    impl_->norm_before = std::make_unique<Norm>(block_spec(config), table, "vision.norm_before");
+  }
   if (config.pooling_head) {
     impl_->head = std::make_unique<PoolingHead>(block_spec(config), table, "vision.head", policy);
   }
@@ -126,22 +138,26 @@ VisionTower::~VisionTower() = default;
 
 int64_t VisionTower::width() const { return impl_->config.width; }
 int64_t VisionTower::image_size() const { return impl_->size; }
-int64_t VisionTower::tokens() const { return impl_->grid * impl_->grid; }
+int64_t VisionTower::tokens() const { return impl_->positions.rows(); }
 bool VisionTower::has_pooling_head() const { return impl_->head != nullptr; }
 
 Tensor VisionTower::run(const Context& context, ConstMat pixels) const {
   const Impl& tower = *impl_;
   PALI_ASSERT(pixels.rows == 3 && pixels.cols == tower.size * tower.size);
   context.trace("pixels", pixels);
-  const Tensor patches = extract_patches(pixels, tower.size, tower.config.patch);  // [N, 3pp]
-  Tensor x(patches.rows(), tower.config.width);                                    // [N, Dv]
+  const Tensor patches = extract_patches(pixels, tower.size, tower.config.patch);  // [g*g, 3pp]
+  Tensor x(tokens(), tower.config.width);                                          // [N, Dv]
+  const Mat patch_rows = x.view().rows_from(tower.config.class_tokens(), patches.rows());
   // patch_embeds = patch_embedding(pixel_values), flattened row by row
-  tower.patch.run(context, patches.view(), x.view());
-  context.trace("patches", x.view());
-  // embeddings = patch_embeds + position_embedding
+  tower.patch.run(context, patches.view(), patch_rows);
+  context.trace("patches", patch_rows);
+  // embeddings = cat([class_embeds, patch_embeds]) + position_embedding
+  std::copy(tower.class_token.begin(), tower.class_token.end(), x.row(0));
   add_rows(context, tower.positions.view(), x.view());
   context.trace("vision.embed", x.view());
-  // last_hidden_state = post_layernorm(encoder(embeddings))
+  // CLIPVisionModel: hidden_states = pre_layrnorm(embeddings)
+  if (tower.norm_before) tower.norm_before->run(context, x.view(), x.view());
+  // last_hidden_state = post_layernorm(encoder(embeddings)); CLIPVisionModel: without that norm
   tower.stack.run(context, x.view(), "vision");
   context.trace("vision.tokens", x.view());
   return x;
@@ -179,6 +195,19 @@ Tensor resize_positions(ConstMat positions, int64_t grid, int64_t new_grid) {
     }
   }
   return resized;
+}
+
+Tensor positions_for(const VisionConfig& config, const TensorTable& table, int64_t new_grid) {
+  const std::vector<float> stored = table.values("vision.pos");
+  const ConstMat positions(stored.data(), config.tokens(), config.width);
+  const int64_t apart = config.class_tokens(), patches = config.tokens() - apart;
+  const Tensor resized =
+      resize_positions(positions.rows_from(apart, patches), config.grid(), new_grid);
+  Tensor all(apart + resized.rows(), config.width);
+  for (int64_t i = 0; i < all.rows(); ++i) {
+    std::copy_n(i < apart ? positions.row(i) : resized.row(i - apart), config.width, all.row(i));
+  }
+  return all;
 }
 
 }  // namespace pali

@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import harness
-from harness import Case, IMAGES, MODELS, PHOTO, pali
+from harness import Case, IMAGES, MODELS, PHOTO, golden, pali
 
 
 def read_npy(path):
@@ -96,6 +96,25 @@ class Convert(Case):
         found = self.ok("caption", PHOTO, "-m", target, "--json", "-n", "4").json()
         self.assertEqual(len(found["tokens"]) <= 4, True)
         self.assertEqual(self.ok("inspect", target, "--json").json()["family"], "pali3")
+
+    def test_other_encoders_take_the_place_of_siglip(self):
+        for name in ("vit", "clip"):
+            target = self.folder / f"{name}.safetensors"
+            self.ok("convert", "--vision", MODELS / name, "--language", MODELS / "pali3", "--projector",
+                    MODELS / name / "projector.safetensors", "-o", target)
+            report = self.ok("inspect", target, "--json").json()
+            self.assertEqual(report["family"], "pali3-" + name)
+            self.assertEqual(report["config"]["vision_feature_select_strategy"], {"vit": "full", "clip": "default"}[name])
+            self.assertEqual(self.ok("inspect", MODELS / name, "--json").json()["family"], name)
+            case = golden(name)["cases"][0]
+            found = self.ok("run", IMAGES / case["images"][0], "-p", case["prompt"], "-m", target, "--json",
+                            "--dtype", "f32", "-n", "12").json()
+            self.assertEqual(found["text"], case["greedy"]["text"])
+            shape = self.ok("embed", PHOTO, "--tokens", "-m", target, "--json").json()["shape"]
+            self.assertEqual(shape, [10, 24])
+            shape = self.ok("embed", PHOTO, "--tokens", "--projected", "-m", target, "--json").json()["shape"]
+            self.assertEqual(shape, [{"vit": 10, "clip": 9}[name], 28])
+        self.fails(1, "embed", PHOTO, "-m", MODELS / "vit", says="no pooling head")
 
     def test_a_random_projector_is_a_warning_and_depends_on_the_seed(self):
         parts = MODELS / "pali3_parts"

@@ -61,7 +61,7 @@ TEST_P(ConfigValues, EndInAnErrorOrAnAnswer) {
 
 INSTANTIATE_TEST_SUITE_P(Models, ConfigValues,
                          testing::Values("pali3", "umt5", "siglip_two_tower", "paligemma",
-                                         "paligemma2", "t5gemma2"));
+                                         "paligemma2", "t5gemma2", "vit", "clip"));
 
 }  // namespace
 }  // namespace pali

@@ -85,6 +85,9 @@ inline Outcome open_and_use(const std::filesystem::path& model, const std::strin
       const Result result = engine.run(request);
       EXPECT_TRUE(std::isfinite(result.logprob)) << what;
     } else {
+      for (const float value : engine.embed_tokens(image).values) {
+        EXPECT_TRUE(std::isfinite(value)) << what;
+      }
       for (const float value : engine.embed(image)) EXPECT_TRUE(std::isfinite(value)) << what;
       for (const float value : engine.embed("A cat.")) EXPECT_TRUE(std::isfinite(value)) << what;
     }

@@ -8,6 +8,7 @@ seeds are searched until the choices are clear (see `clear_enough`), so that rou
 import common
 import make_tokenizers
 from folders import MODELS, copy_folder, readable, reload, rewrite_config, size, write_shards
+from encoders import ENCODERS, make_encoder
 from generation import check_clear
 from pali3 import PALI_CASES, make_pali3, pali3_goldens, pali3_state
 from paligemma import PALIGEMMA_MODELS, make_paligemma
@@ -70,6 +71,8 @@ def main():
         made[name] = make_t5(name, spec)
     pali3 = make_pali3()
     make_variants(made["ul2"], pali3)
+    for name, encoder in ENCODERS.items():
+        make_encoder(name, encoder)
     for name, spec in PALIGEMMA_MODELS.items():
         make_paligemma(name, spec)
     make_t5gemma2()

@@ -33,10 +33,13 @@ def encoder_stages(model, embeds):
     return stages
 
 
+def seen_image(file):
+    return ImageOps.exif_transpose(Image.open(IMAGES / file)).convert("RGB")
+
+
 def pixels_of(file, size_px):
-    image = ImageOps.exif_transpose(Image.open(IMAGES / file)).convert("RGB")
     processor = SiglipImageProcessorPil(size={"height": size_px, "width": size_px})
-    return processor(image, return_tensors="pt").pixel_values
+    return processor(seen_image(file), return_tensors="pt").pixel_values
 
 
 def vision_stages(tower, pixels):

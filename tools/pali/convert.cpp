@@ -90,7 +90,8 @@ void add_convert(CLI::App& app) {
       ->check(not_empty())
       ->type_name("OUT.safetensors")
       ->required();
-  verb.add_option("--vision", arguments->vision, "Compose: SigLIP folder")->type_name("PATH");
+  verb.add_option("--vision", arguments->vision, "Compose: SigLIP, ViT or CLIP folder")
+      ->type_name("PATH");
   verb.add_option("--language", arguments->language, "Compose: T5 folder")->type_name("PATH");
   verb.add_option("--projector", arguments->projector,
                   "Compose: weight [D, Dv] and bias [D]; else random")

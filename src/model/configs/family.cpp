@@ -56,7 +56,8 @@ Activation parse_activation(const std::string& name, const std::string& where) {
 namespace {
 
 constexpr const char* kFamilies =
-    "pali3, paligemma, siglip, siglip_vision_model, t5, t5gemma2, mt5, umt5";
+    "clip, clip_vision_model, pali3, paligemma, siglip, siglip_vision_model, t5, t5gemma2, mt5, "
+    "umt5, vit";
 
 }  // namespace
 
@@ -72,8 +73,10 @@ Family read_family(const ConfigFiles& files) {
     read_t5gemma2(fields, family);
   } else if (type == "siglip") {
     read_siglip(fields, family);
-  } else if (type == "siglip_vision_model") {
-    read_siglip_vision(fields, family);
+  } else if (type == "clip") {
+    read_clip(fields, family);
+  } else if (type == "siglip_vision_model" || type == "vit" || type == "clip_vision_model") {
+    read_tower(fields, type, family);
   } else if (type == "t5" || type == "mt5" || type == "umt5") {
     read_t5(fields, type, family);
   } else {
@@ -86,7 +89,7 @@ Family read_family(const ConfigFiles& files) {
   ModelConfig& config = family.config;
   config.json = files.config_text;
   if (config.vision) {
-    config.preprocessing.size = config.vision->image_size;
+    config.preprocessing.size = config.preprocessing.resized = config.vision->image_size;
     read_preprocessing(files.preprocessor.value_or(Json::object()),
                        files.preprocessor_name + " of " + files.where, config.preprocessing,
                        family.warnings);

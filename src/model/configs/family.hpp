@@ -58,15 +58,45 @@ class RuleWriter {
 // "gelu_pytorch_tanh" -> Activation::gelu_tanh. Throws Error(unsupported).
 Activation parse_activation(const std::string& name, const std::string& where);
 
-// siglip.cpp
+// Limits that no model comes near: what exceeds them is a damaged file.
+inline constexpr int64_t kMaxLayers = 1024, kMaxWidth = 1 << 16, kMaxMlp = 1 << 18;
+
+// siglip.cpp. The rows are those of CLIP's vision tower too: the config says what each has.
+struct TowerShape {
+  int64_t width, layers, heads, mlp;
+};
+TowerShape read_tower_shape(const JsonFields& fields);
 VisionConfig read_siglip_vision(const JsonFields& fields);
 TextTowerConfig read_siglip_text(const JsonFields& fields);
 void add_siglip_vision_rules(const VisionConfig& config, const std::vector<std::string>& prefixes,
                              std::vector<TensorRule>& rules);
 void add_siglip_text_rules(const TextTowerConfig& config, const std::vector<std::string>& prefixes,
                            std::vector<TensorRule>& rules);
-void read_siglip(const JsonFields& fields, Family& family);         // model_type siglip
-void read_siglip_vision(const JsonFields& fields, Family& family);  // siglip_vision_model
+void read_siglip(const JsonFields& fields, Family& family);  // model_type siglip
+
+// vit.cpp, clip.cpp: the tower, and what its image processor does where no file says.
+VisionConfig read_vit_vision(const JsonFields& fields, Preprocessing& preprocessing);
+void add_vit_rules(const VisionConfig& config, const std::vector<std::string>& prefixes,
+                   std::vector<TensorRule>& rules);
+VisionConfig read_clip_vision(const JsonFields& fields, Preprocessing& preprocessing);
+void read_clip(const JsonFields& fields, Family& family);  // model_type clip: the vision half
+
+// encoders.cpp: any of these towers, alone or before a language model.
+// model_type siglip_vision_model, vit, clip_vision_model.
+void read_tower(const JsonFields& fields, const std::string& model_type, Family& family);
+// The "vision_config" of a composed model, and which of its tokens go on. Throws Error.
+struct EncoderChoice {
+  std::string family;  // "siglip", "vit", "clip"
+  int64_t skipped;     // tokens at the beginning that the language model does not see
+};
+EncoderChoice read_encoder(const JsonFields& composed, Family& family);
+// The vision half of any config.json, as a composed model has it in "vision_config", and its
+// "vision_feature_select_strategy".
+struct EncoderPart {
+  Json config;
+  std::string strategy;
+};
+EncoderPart encoder_part(const Json& config);
 
 // t5.cpp: model_type t5, mt5, umt5.
 inline constexpr int kT5ExtraIds = 100;  // T5Tokenizer's default

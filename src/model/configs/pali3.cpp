@@ -1,5 +1,6 @@
-// PaLI-3 in our own folder layout: a SigLIP vision tower, a linear projector, a T5-shaped language
-// model, each under the names that transformers gives it, with a prefix.
+// PaLI-3 in our own folder layout: a vision tower (SigLIP's, or one of those that the paper
+// compares it with), a linear projector, a T5-shaped language model, each under the names that
+// transformers gives it, with a prefix.
 #include "base/quote.hpp"
 #include "model/configs/family.hpp"
 
@@ -18,19 +19,8 @@ PromptTemplates pali3_prompts() {
 
 void read_pali3(const JsonFields& fields, Family& family) {
   ModelConfig& config = family.config;
-  config.family = "pali3";
-
-  const JsonFields vision = fields.object("vision_config");
-  const std::string vision_type = vision.string("model_type", "siglip_vision_model");
-  if (vision_type != "siglip_vision_model") {
-    throw Error(ErrorCode::unsupported, "vision_config with model_type " + quote(vision_type) +
-                                            " (" + fields.where() +
-                                            "); siglip_vision_model is what runs here");
-  }
-  config.vision = read_siglip_vision(vision);
-  add_siglip_vision_rules(*config.vision,
-                          {"vision_tower.vision_model.", "vision_tower.", "vision_model."},
-                          family.rules);
+  const EncoderChoice encoder = read_encoder(fields, family);
+  config.family = encoder.family == "siglip" ? "pali3" : "pali3-" + encoder.family;
 
   const JsonFields text = fields.object("text_config");
   const std::string text_type = text.string("model_type", "t5");
@@ -50,7 +40,7 @@ void read_pali3(const JsonFields& fields, Family& family) {
 
   // PaLI-3, section 3.1: visual tokens are linearly projected.
   ProjectorConfig projector{config.vision->width, config.language->width,
-                            fields.boolean("projector_bias", true)};
+                            fields.boolean("projector_bias", true), encoder.skipped};
   config.projector = projector;
   RuleWriter rules(family.rules, {"multi_modal_projector.linear.", "multi_modal_projector."});
   rules.matrix("projector.weight", "weight", projector.out, projector.in);

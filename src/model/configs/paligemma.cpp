@@ -9,7 +9,7 @@
 namespace pali {
 namespace {
 
-constexpr int64_t kMaxLayers = 1024, kMaxWidth = 1 << 16, kMaxMlp = 1 << 18, kMaxVocab = 1 << 22;
+constexpr int64_t kMaxVocab = 1 << 22;
 constexpr int64_t kMaxPositions = 1 << 24;
 
 // What GemmaConfig and Gemma2Config give to fields that a file leaves out; PaliGemmaConfig's own

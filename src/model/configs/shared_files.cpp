@@ -1,5 +1,6 @@
 #include "model/configs/shared_files.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/quote.hpp"
@@ -33,22 +34,74 @@ void read_three(const JsonFields& fields, const char* key, float (&out)[3]) {
   }
 }
 
-// Ref: SiglipImageProcessor's fields; "resample" counts as PIL does, 2 bilinear, 3 bicubic.
+// "crop_size": a number, or height and width, which must be the same.
+int64_t read_crop(const JsonFields& fields, int64_t fallback) {
+  const Json* size = fields.find("crop_size");
+  if (size == nullptr || !size->is_object()) {
+    return fields.integer("crop_size", 1, 1 << 14, fallback);
+  }
+  const JsonFields sides = fields.object("crop_size");
+  const int64_t height = sides.integer("height", 1, 1 << 14);
+  if (sides.integer("width", 1, 1 << 14) == height) return height;
+  throw Error(ErrorCode::unsupported,
+              "crop_size of unequal sides (" + fields.where() + "); squares are what runs here");
+}
+
+// What a file makes of an image: a square of `width` x `height` px.
+struct Seen {
+  int64_t width = 0, height = 0;
+};
+
+// "size": height and width, which all of the image is made; "shortest_edge", which its shorter side
+// becomes, before the middle is cut out; or a number, which means what the family's own processor
+// means by it (default_to_square).
+Seen read_size(const JsonFields& fields, Preprocessing& how) {
+  const bool cuts = fields.boolean("do_center_crop", how.fit == Fit::crop);
+  const Json* size = fields.find("size");
+  const bool sides_given = size != nullptr && size->is_object();
+  const JsonFields sides = sides_given ? fields.object("size") : fields;
+  Seen seen{how.size, how.size};
+  if (sides_given) how.fit = sides.has("shortest_edge") ? Fit::crop : Fit::stretch;
+  if (how.fit == Fit::crop) {
+    if (!cuts) {
+      throw Error(ErrorCode::unsupported, "images keep their shape, as do_center_crop is false (" +
+                                              fields.where() + "); squares are what runs here");
+    }
+    how.resized = sides.integer(sides_given ? "shortest_edge" : "size", 1, 1 << 14, how.resized);
+    seen.width = seen.height = read_crop(fields, how.size);
+    return seen;
+  }
+  if (sides_given) {
+    seen.height = sides.integer("height", 1, 1 << 14, how.size);
+    seen.width = sides.integer("width", 1, 1 << 14, how.size);
+  } else {
+    seen.width = seen.height = fields.integer("size", 1, 1 << 14, how.size);
+  }
+  if (cuts && read_crop(fields, seen.width) < std::max(seen.width, seen.height)) {
+    throw Error(
+        ErrorCode::unsupported,
+        "do_center_crop of images that are made square (" + fields.where() +
+            "); a square, or the middle of an image (size shortest_edge) is what runs here");
+  }
+  return seen;
+}
+
 }  // namespace
 
+// Ref: the fields of SiglipImageProcessor, ViTImageProcessor and CLIPImageProcessor; "resample"
+// counts as PIL does, 2 bilinear, 3 bicubic.
 void read_preprocessing(const Json& json, const std::string& where, Preprocessing& how,
                         std::vector<std::string>& warnings) {
   const JsonFields fields(json, where);
   const int64_t image_size = how.size;
-  if (const Json* size = fields.find("size"); size != nullptr && size->is_object()) {
-    const JsonFields sides = fields.object("size");
-    const int64_t height = sides.integer("height", 1, 1 << 14, image_size);
-    const int64_t width = sides.integer("width", 1, 1 << 14, image_size);
-    if (height != image_size || width != image_size) {
-      warnings.push_back("images are resized to the model's " + std::to_string(image_size) + " x " +
-                         std::to_string(image_size) + " px, not to the " + std::to_string(height) +
-                         " x " + std::to_string(width) + " of " + where);
-    }
+  const Seen seen = read_size(fields, how);
+  if (seen.height != image_size || seen.width != image_size) {
+    warnings.push_back("images are resized to the model's " + std::to_string(image_size) + " x " +
+                       std::to_string(image_size) + " px, not to the " +
+                       std::to_string(seen.height) + " x " + std::to_string(seen.width) + " of " +
+                       where);
+    how.size = seen.width;
+    how = how.at(image_size);
   }
   const int64_t resample =
       fields.integer("resample", 0, 5, how.resample == Resample::bilinear ? 2 : 3);
@@ -111,16 +164,24 @@ void read_generation(const Json& json, const std::string& where, ModelConfig& co
 }
 
 Json preprocessing_json(const Preprocessing& how) {
-  return Json{{"image_processor_type", "SiglipImageProcessor"},
-              {"do_resize", true},
-              {"do_rescale", true},
-              {"do_normalize", true},
-              {"size", {{"height", how.size}, {"width", how.size}}},
-              {"resample", how.resample == Resample::bilinear ? 2 : 3},
-              {"preprocess", pipeline_name(how.pipeline)},
-              {"rescale_factor", how.rescale},
-              {"image_mean", how.mean},
-              {"image_std", how.std}};
+  const Json square{{"height", how.size}, {"width", how.size}};
+  Json json{{"image_processor_type", "SiglipImageProcessor"},
+            {"do_resize", true},
+            {"do_rescale", true},
+            {"do_normalize", true},
+            {"size", square},
+            {"resample", how.resample == Resample::bilinear ? 2 : 3},
+            {"preprocess", pipeline_name(how.pipeline)},
+            {"rescale_factor", how.rescale},
+            {"image_mean", how.mean},
+            {"image_std", how.std}};
+  if (how.fit == Fit::crop) {
+    json["image_processor_type"] = "CLIPImageProcessor";
+    json["size"] = {{"shortest_edge", how.resized}};
+    json["do_center_crop"] = true;
+    json["crop_size"] = square;
+  }
+  return json;
 }
 
 Json generation_json(const ModelConfig& config) {

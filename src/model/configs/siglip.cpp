@@ -5,29 +5,7 @@
 namespace pali {
 namespace {
 
-// Limits that no model of the family comes near: what exceeds them is a damaged file.
-constexpr int64_t kMaxLayers = 1024, kMaxWidth = 1 << 16, kMaxMlp = 1 << 18;
-
-struct TowerShape {
-  int64_t width, layers, heads, mlp;
-};
-
-TowerShape read_tower(const JsonFields& fields) {
-  TowerShape shape;
-  shape.width = fields.integer("hidden_size", 1, kMaxWidth, 768);
-  shape.layers = fields.integer("num_hidden_layers", 1, kMaxLayers, 12);
-  shape.heads = fields.integer("num_attention_heads", 1, kMaxWidth, 12);
-  shape.mlp = fields.integer("intermediate_size", 1, kMaxMlp, 3072);
-  if (shape.width % shape.heads != 0) {
-    throw Error(ErrorCode::corrupt_file,
-                "hidden_size " + std::to_string(shape.width) + " is no multiple of the " +
-                    std::to_string(shape.heads) + " of num_attention_heads (" + fields.where() +
-                    "); restore the file");
-  }
-  return shape;
-}
-
-// One pre-LN encoder layer: both towers have the same.
+// One pre-LN encoder layer: both towers have the same, and CLIP's.
 void add_layer_rules(RuleWriter& rules, const std::string& ours, const std::string& theirs,
                      int64_t width, int64_t mlp) {
   rules.layer_norm(ours + ".norm1", theirs + ".layer_norm1", width);
@@ -67,8 +45,24 @@ void add_pooling_rules(RuleWriter& rules, const VisionConfig& config) {
 
 }  // namespace
 
+// Ref: the three configuration files have the same defaults.
+TowerShape read_tower_shape(const JsonFields& fields) {
+  TowerShape shape;
+  shape.width = fields.integer("hidden_size", 1, kMaxWidth, 768);
+  shape.layers = fields.integer("num_hidden_layers", 1, kMaxLayers, 12);
+  shape.heads = fields.integer("num_attention_heads", 1, kMaxWidth, 12);
+  shape.mlp = fields.integer("intermediate_size", 1, kMaxMlp, 3072);
+  if (shape.width % shape.heads != 0) {
+    throw Error(ErrorCode::corrupt_file,
+                "hidden_size " + std::to_string(shape.width) + " is no multiple of the " +
+                    std::to_string(shape.heads) + " of num_attention_heads (" + fields.where() +
+                    "); restore the file");
+  }
+  return shape;
+}
+
 VisionConfig read_siglip_vision(const JsonFields& fields) {
-  const TowerShape shape = read_tower(fields);
+  const TowerShape shape = read_tower_shape(fields);
   VisionConfig config;
   config.width = shape.width;
   config.layers = shape.layers;
@@ -85,7 +79,7 @@ VisionConfig read_siglip_vision(const JsonFields& fields) {
 }
 
 TextTowerConfig read_siglip_text(const JsonFields& fields) {
-  const TowerShape shape = read_tower(fields);
+  const TowerShape shape = read_tower_shape(fields);
   TextTowerConfig config;
   config.width = shape.width;
   config.layers = shape.layers;
@@ -110,14 +104,18 @@ void add_siglip_vision_rules(const VisionConfig& config, const std::vector<std::
       .matrix("vision.patch.weight", "embeddings.patch_embedding.weight", width,
               3 * config.patch * config.patch)
       .transform = Transform::flatten_in;
-  rules.vector("vision.patch.bias", "embeddings.patch_embedding.bias", width);
+  if (config.patch_bias) {
+    rules.vector("vision.patch.bias", "embeddings.patch_embedding.bias", width);
+  }
+  if (config.class_token) rules.vector("vision.class", "embeddings.class_embedding", width);
   rules.matrix("vision.pos", "embeddings.position_embedding.weight", config.tokens(), width).least =
       Precision::f32;
+  if (config.norm_before) rules.layer_norm("vision.norm_before", "pre_layrnorm", width);
   for (int64_t i = 0; i < config.layers; ++i) {
     add_layer_rules(rules, "vision.blocks." + std::to_string(i),
                     "encoder.layers." + std::to_string(i), width, config.mlp);
   }
-  rules.layer_norm("vision.norm", "post_layernorm", width);
+  if (config.norm_after) rules.layer_norm("vision.norm", "post_layernorm", width);
   if (config.pooling_head) add_pooling_rules(rules, config);
 }
 
@@ -152,12 +150,6 @@ void read_siglip(const JsonFields& fields, Family& family) {
   }
   add_siglip_vision_rules(*family.config.vision, {"vision_model."}, family.rules);
   add_siglip_text_rules(*family.config.text_tower, {"text_model."}, family.rules);
-}
-
-void read_siglip_vision(const JsonFields& fields, Family& family) {
-  family.config.family = "siglip";
-  family.config.vision = read_siglip_vision(fields);
-  add_siglip_vision_rules(*family.config.vision, {"vision_model.", ""}, family.rules);
 }
 
 }  // namespace pali

@@ -5,7 +5,7 @@
 namespace pali {
 namespace {
 
-constexpr int64_t kMaxLayers = 1024, kMaxWidth = 1 << 16, kMaxMlp = 1 << 18, kMaxVocab = 1 << 22;
+constexpr int64_t kMaxVocab = 1 << 22;
 
 // "gated-gelu", "gated-silu", "relu": T5Config.__post_init__; "gated-gelu" means gelu_new.
 void read_mlp(const JsonFields& fields, const std::string& fallback, LanguageConfig& config) {

@@ -8,7 +8,7 @@
 namespace pali {
 namespace {
 
-constexpr int64_t kMaxLayers = 1024, kMaxWidth = 1 << 16, kMaxMlp = 1 << 18, kMaxVocab = 1 << 22;
+constexpr int64_t kMaxVocab = 1 << 22;
 constexpr int64_t kMaxPositions = 1 << 24;
 
 // The rotation of one kind of layer: "rope_parameters" by kind in transformers 5, "rope_theta",

@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "io/json.hpp"
 #include "io/safetensors.hpp"
 #include "support/paths.hpp"
 #include "unit/model/tiny.hpp"
@@ -60,6 +61,28 @@ TEST(Compose, TakesConvertedFilesAndTwoTowers) {
             source.table.values("vision.blocks.1.mlp.down.weight"));
 }
 
+// Of two composed models, the tower of one and the language model of the other.
+TEST(Compose, TakesFromEachPartWhatItIsGivenFor) {
+  TempFolder folder;
+  ComposeOptions options = parts();
+  options.projector.clear();
+  options.vision = kModels / "siglip_vision";
+  options.seed = 3;
+  const Checkpoint other = compose_checkpoint(options);
+  options.vision = kModels / "vit";
+  options.language = folder / "other.safetensors";
+  write_checkpoint(other, std::nullopt, options.language);
+  options.seed = 4;
+  const Checkpoint composed = compose_checkpoint(options);
+  const Checkpoint tower = open_checkpoint(kModels / "vit");
+  for (const auto& [name, tensor] : composed.table.bound()) {
+    if (name.starts_with("projector.")) continue;
+    const bool seen = name.starts_with("vision.");
+    EXPECT_EQ(composed.table.values(name), (seen ? tower : other).table.values(name)) << name;
+  }
+  EXPECT_NE(composed.table.values("projector.weight"), other.table.values("projector.weight"));
+}
+
 TEST(Compose, ARandomProjectorComesFromTheSeedAndIsSaid) {
   ComposeOptions options = parts();
   options.projector.clear();
@@ -87,6 +110,57 @@ TEST(Compose, ResolutionResizesThePositions) {
     options.resolution = bad;
     EXPECT_EQ(caught([&] { compose_checkpoint(options); }).code, ErrorCode::invalid_argument);
   }
+}
+
+// A tower with a class token: its row of the positions stays, and the config says where it goes.
+TEST(Compose, KeepsTheClassTokenOfOtherEncoders) {
+  for (const char* name : {"vit", "clip"}) {
+    ComposeOptions options = parts();
+    options.vision = kModels / name;
+    options.projector.clear();
+    options.resolution = 48;
+    const Checkpoint composed = compose_checkpoint(options);
+    const Checkpoint tower = open_checkpoint(kModels / name);
+    EXPECT_EQ(composed.config.family, std::string("pali3-") + name);
+    EXPECT_EQ(composed.config.projector->skip, name == std::string("clip") ? 1 : 0);
+    EXPECT_EQ(composed.config.preprocessing.size, 48);
+    EXPECT_EQ(composed.config.preprocessing.resized, 48);
+    EXPECT_EQ(composed.config.preprocessing.fit, tower.config.preprocessing.fit);
+    EXPECT_EQ(composed.table.values("vision.class"), tower.table.values("vision.class"));
+    std::vector<float> stored = tower.table.values("vision.pos");
+    std::vector<float> found = composed.table.values("vision.pos");
+    ASSERT_EQ(found.size(), 26u * 24);
+    const Tensor expected = resize_positions({stored.data() + 24, 9, 24}, 3, 5);
+    stored.resize(24);
+    EXPECT_EQ(std::vector<float>(found.begin(), found.begin() + 24), stored);
+    EXPECT_EQ(std::vector<float>(found.begin() + 24, found.end()), flat(expected.view()));
+
+    // Composed once more, with another language model: what was chosen stays.
+    TempFolder folder;
+    options.vision = folder / "first.safetensors";
+    write_checkpoint(composed, std::nullopt, options.vision);
+    options.resolution = 0;
+    const Checkpoint again = compose_checkpoint(options);
+    EXPECT_EQ(again.config.family, composed.config.family);
+    EXPECT_EQ(again.config.projector->skip, composed.config.projector->skip);
+    EXPECT_EQ(again.table.values("vision.pos"), found);
+  }
+}
+
+// The folder's own config.json may say which tokens go on.
+TEST(Compose, TakesTheStrategyOfTheVisionFolder) {
+  TempFolder folder;
+  ComposeOptions options = parts();
+  options.projector.clear();
+  options.vision = folder / "clip";
+  std::filesystem::copy(kModels / "clip", options.vision);
+  Json config = read_json_file(kModels / "clip" / "config.json");
+  config["vision_feature_select_strategy"] = "full";
+  write_text(options.vision / "config.json", config.dump());
+  EXPECT_EQ(compose_checkpoint(options).config.projector->skip, 0);
+  config["vision_feature_select_strategy"] = "some";
+  write_text(options.vision / "config.json", config.dump());
+  EXPECT_EQ(caught([&] { compose_checkpoint(options); }).code, ErrorCode::unsupported);
 }
 
 TEST(Compose, RefusesPartsThatDoNotFit) {

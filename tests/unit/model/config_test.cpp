@@ -27,7 +27,7 @@ void expect_refused(const std::string& json, ErrorCode code, const std::string& 
 }
 
 TEST(Config, RefusesUnknownFamiliesByName) {
-  for (const char* json : {R"({"model_type": "longt5"})", R"({"model_type": "clip"})", R"({})",
+  for (const char* json : {R"({"model_type": "longt5"})", R"({"model_type": "dinov2"})", R"({})",
                            R"({"model_type": "siglip2"})", R"({"model_type": "a\nb"})"}) {
     expect_refused(json, ErrorCode::unsupported, "umt5");
   }
@@ -74,9 +74,11 @@ TEST(Config, ChecksEveryNumberOfSiglip) {
   for (const char* field : fields) {
     for (const char* value : {"0", "-1", "1099511627776", "\"8\"", "2.5", "[]"}) {
       SCOPED_TRACE(std::string(field) + " = " + value);
-      expect_refused(
-          std::string(R"({"model_type": "siglip_vision_model", ")") + field + "\": " + value + "}",
-          ErrorCode::corrupt_file, field);
+      for (const char* type : {"siglip_vision_model", "vit", "clip_vision_model"}) {
+        expect_refused(
+            std::string(R"({"model_type": ")") + type + "\", \"" + field + "\": " + value + "}",
+            ErrorCode::corrupt_file, field);
+      }
     }
   }
   expect_refused(R"({"model_type": "siglip_vision_model", "num_attention_heads": 7})",
@@ -101,11 +103,125 @@ TEST(Config, ChecksThePartsOfPali3) {
   json["text_config"]["model_type"] = "gemma";
   expect_refused(json.dump(), ErrorCode::unsupported, "gemma");
   json = Json::parse(pali3_json());
-  json["vision_config"]["model_type"] = "clip_vision_model";
-  expect_refused(json.dump(), ErrorCode::unsupported, "clip_vision_model");
+  json["vision_config"]["model_type"] = "dinov2";
+  expect_refused(json.dump(), ErrorCode::unsupported, "dinov2");
+  json = Json::parse(pali3_json());
+  json["vision_feature_select_strategy"] = "patches";
+  expect_refused(json.dump(), ErrorCode::unsupported, "patches");
+  json["vision_feature_select_strategy"] = 3;
+  expect_refused(json.dump(), ErrorCode::corrupt_file, "vision_feature_select_strategy");
   json = Json::parse(pali3_json());
   json["prompts"] = Json{{"vqa", 3}};
   expect_refused(json.dump(), ErrorCode::corrupt_file, "vqa");
+}
+
+TEST(Config, ChecksTheOtherEncoders) {
+  expect_refused(R"({"model_type": "vit", "num_channels": 1})", ErrorCode::corrupt_file,
+                 "num_channels");
+  expect_refused(R"({"model_type": "vit", "qkv_bias": 1})", ErrorCode::corrupt_file, "qkv_bias");
+  expect_refused(R"({"model_type": "vit", "hidden_act": "mish"})", ErrorCode::unsupported, "mish");
+  expect_refused(R"({"model_type": "vit", "hidden_size": 10})", ErrorCode::corrupt_file,
+                 "num_attention_heads");
+  expect_refused(R"({"model_type": "clip_vision_model", "layer_norm_eps": -1})",
+                 ErrorCode::corrupt_file, "layer_norm_eps");
+  expect_refused(R"({"model_type": "clip"})", ErrorCode::corrupt_file, "vision_config");
+  expect_refused(R"({"model_type": "clip", "vision_config": [], "text_config": {}})",
+                 ErrorCode::corrupt_file, "vision_config");
+}
+
+// Files of either leave out what equals the defaults of transformers.
+TEST(Config, OtherEncodersHaveTheDefaultsOfTransformers) {
+  const ModelConfig vit = family_of(R"({"model_type": "vit"})").config;
+  EXPECT_EQ(vit.family, "vit");
+  EXPECT_EQ(vit.vision->tokens(), 197);
+  EXPECT_EQ(vit.vision->eps, 1e-12f);
+  EXPECT_EQ(vit.vision->activation, Activation::gelu_erf);
+  EXPECT_TRUE(vit.vision->class_token && vit.vision->norm_after && !vit.vision->norm_before);
+  EXPECT_EQ(vit.preprocessing.resample, Resample::bilinear);
+  EXPECT_EQ(vit.preprocessing.fit, Fit::stretch);
+  EXPECT_EQ(vit.preprocessing.mean[1], 0.5f);
+
+  const ModelConfig clip = family_of(R"({"model_type": "clip_vision_model"})").config;
+  EXPECT_EQ(clip.family, "clip");
+  EXPECT_EQ(clip.vision->patch, 32);
+  EXPECT_EQ(clip.vision->tokens(), 50);
+  EXPECT_EQ(clip.vision->eps, 1e-5f);
+  EXPECT_EQ(clip.vision->activation, Activation::quick_gelu);
+  EXPECT_TRUE(clip.vision->class_token && !clip.vision->norm_after && clip.vision->norm_before);
+  EXPECT_FALSE(clip.vision->patch_bias);
+  EXPECT_EQ(clip.preprocessing.resample, Resample::bicubic);
+  EXPECT_EQ(clip.preprocessing.fit, Fit::crop);
+  EXPECT_EQ(clip.preprocessing.resized, 224);
+  EXPECT_EQ(clip.preprocessing.mean[2], 0.40821073f);
+  EXPECT_EQ(clip.preprocessing.std[0], 0.26862954f);
+
+  // CLIPConfig: the older field goes before.
+  EXPECT_EQ(family_of(R"({"model_type": "clip", "vision_config": {"patch_size": 16},
+                          "vision_config_dict": {"patch_size": 14}})")
+                .config.vision->patch,
+            14);
+}
+
+// Which tokens the language model sees, by the encoder or by the config.
+TEST(Config, TheClassTokenGoesOnWhereTheModelSaysSo) {
+  const auto skipped = [](const char* type, const char* strategy) {
+    Json json = Json::parse(pali3_json());
+    json["vision_config"]["model_type"] = type;
+    if (strategy != nullptr) json["vision_feature_select_strategy"] = strategy;
+    return family_of(json.dump()).config.projector->skip;
+  };
+  EXPECT_EQ(skipped("vit", nullptr), 0);
+  EXPECT_EQ(skipped("vit", "default"), 1);
+  EXPECT_EQ(skipped("clip_vision_model", nullptr), 1);
+  EXPECT_EQ(skipped("clip_vision_model", "full"), 0);
+  EXPECT_EQ(skipped("siglip_vision_model", "default"), 0) << "it has no class token";
+}
+
+// Sizes as image processors have written them over the years.
+TEST(Config, ReadsHowImagesAreCropped) {
+  const auto read = [](const std::string& type, const Json& preprocessor) {
+    ConfigFiles files = files_of(R"({"model_type": ")" + type + R"(", "image_size": 224})");
+    files.preprocessor = preprocessor;
+    return read_family(files);
+  };
+  const Json square{{"height", 224}, {"width", 224}};
+  for (const Json& json :
+       {Json::object(), Json{{"size", 224}, {"crop_size", 224}, {"do_center_crop", true}},
+        Json{{"size", {{"shortest_edge", 224}}}, {"crop_size", square}}}) {
+    const Family family = read("clip_vision_model", json);
+    EXPECT_EQ(family.config.preprocessing.fit, Fit::crop) << json;
+    EXPECT_EQ(family.config.preprocessing.resized, 224) << json;
+    EXPECT_TRUE(family.warnings.empty()) << json;
+  }
+  Family family =
+      read("clip_vision_model", {{"size", {{"shortest_edge", 256}}}, {"crop_size", 224}});
+  EXPECT_EQ(family.config.preprocessing.resized, 256);
+  EXPECT_TRUE(family.warnings.empty());
+  // The model's size rules; the proportion stays.
+  family = read("clip_vision_model", {{"size", 384}, {"crop_size", 336}});
+  EXPECT_EQ(family.config.preprocessing.size, 224);
+  EXPECT_EQ(family.config.preprocessing.resized, 256);
+  EXPECT_EQ(family.warnings.size(), 1u);
+  EXPECT_EQ(read("clip_vision_model", {{"size", square}, {"do_center_crop", false}})
+                .config.preprocessing.fit,
+            Fit::stretch);
+  EXPECT_EQ(read("vit", {{"size", 224}}).config.preprocessing.fit, Fit::stretch);
+  EXPECT_EQ(read("vit", {{"size", 384}}).warnings.size(), 1u);
+
+  const auto refused = [&](const char* type, const Json& json) {
+    return caught([&] { read(type, json); }).code;
+  };
+  const Json uneven{{"height", 224}, {"width", 200}};
+  const char* clip = "clip_vision_model";
+  EXPECT_EQ(refused(clip, {{"do_center_crop", false}}), ErrorCode::unsupported);
+  EXPECT_EQ(refused(clip, {{"crop_size", uneven}}), ErrorCode::unsupported);
+  EXPECT_EQ(refused(clip, {{"crop_size", {{"height", 224}}}}), ErrorCode::corrupt_file);
+  EXPECT_EQ(refused(clip, {{"crop_size", "224"}}), ErrorCode::corrupt_file);
+  EXPECT_EQ(refused(clip, {{"size", {{"shortest_edge", 0}}}}), ErrorCode::corrupt_file);
+  EXPECT_EQ(refused(clip, {{"size", -3}}), ErrorCode::corrupt_file);
+  EXPECT_EQ(refused("vit", {{"size", "x"}}), ErrorCode::corrupt_file);
+  EXPECT_EQ(refused("vit", {{"size", 256}, {"crop_size", 224}, {"do_center_crop", true}}),
+            ErrorCode::unsupported);
 }
 
 // Hub files of SigLIP leave out what equals the defaults of transformers.

@@ -1,11 +1,13 @@
 // The one file that knows oneDNN (2.6 or 3.x). A product is cut into fixed tiles; each runs as one
 // matmul primitive on one thread of our pool, with OpenMP held at one thread there. The epilogue is
-// ours, so results of the two backends differ by the order of sums only.
+// ours, so results of the two backends differ by the order of sums only. A weight that is not
+// aligned to its element in the file gives the bits of one that is.
 #include "matmul/backends.hpp"
 
 #ifdef PALI_HAVE_ONEDNN
 
 #include <algorithm>
+#include <cstring>
 #include <mutex>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <unordered_map>
@@ -82,7 +84,10 @@ class OneDnnLinear final : public PackedLinear {
   explicit OneDnnLinear(const WeightRef& weight)
       : weight_(weight),
         engine_(dnnl::engine::kind::cpu, 0),
-        type_(weight.dtype == DType::bf16 ? memory::data_type::bf16 : memory::data_type::f32) {
+        type_(weight.dtype == DType::bf16 ? memory::data_type::bf16 : memory::data_type::f32),
+        aligned_(reinterpret_cast<uintptr_t>(weight.data) %
+                     static_cast<uintptr_t>(dtype_bytes(weight.dtype)) ==
+                 0) {
     const OneThread one_thread;
     describe(engine_, {kRows, std::min(out(), kColumns), in(), in(), weight.out_stride, kColumns},
              type_);
@@ -106,6 +111,9 @@ class OneDnnLinear final : public PackedLinear {
   WeightRef weight_;
   dnnl::engine engine_;
   memory::data_type type_;
+  // oneDNN wants elements at multiples of their size: else a tile's rows are copied before each
+  // product, their steps kept, since those decide which of its kernels oneDNN takes.
+  bool aligned_;
   // oneDNN keeps the generated code in a cache of its own; ours saves describing a tile anew (tens
   // of microseconds). Bounded: emptied when a run of ever new shapes fills it.
   mutable std::mutex mutex_;
@@ -167,6 +175,10 @@ void OneDnnLinear::run(const Context& context, ConstMat x, Mat y, const Epilogue
     context.pool.parallel_for(m_blocks * n_blocks, 1, [&](int64_t begin, int64_t end, int) {
       const OneThread one_thread_here;
       Scratch scratchpad(scratchpad_bytes), tile(mc * y_stride * 4);
+      const auto tile_bytes = [&](int64_t n) {
+        return ((n - 1) * weight_.out_stride + in()) * element;
+      };
+      Scratch moved(aligned_ ? 0 : tile_bytes(nc));
       dnnl::stream stream(engine_);
       for (int64_t index = begin; index < end; ++index) {
         const int64_t mb = index % m_blocks, nb = index / m_blocks;
@@ -175,6 +187,11 @@ void OneDnnLinear::run(const Context& context, ConstMat x, Mat y, const Epilogue
         // oneDNN takes pointers to mutable memory only; sources are not written.
         void* x_data = const_cast<std::byte*>(rows + m0 * x_stride * element);
         void* w_data = const_cast<std::byte*>(weight_.row(n0));
+        const int64_t m = mb == m_blocks - 1 ? m_tail : mc, n = nb == n_blocks - 1 ? n_tail : nc;
+        if (!aligned_) {
+          std::memcpy(moved.as<std::byte>(), w_data, static_cast<size_t>(tile_bytes(n)));
+          w_data = moved.as<std::byte>();
+        }
         part.primitive.execute(
             stream, {{DNNL_ARG_SRC, memory(part.desc.src_desc(), engine_, x_data)},
                      {DNNL_ARG_WEIGHTS, memory(part.desc.weights_desc(), engine_, w_data)},
@@ -182,7 +199,6 @@ void OneDnnLinear::run(const Context& context, ConstMat x, Mat y, const Epilogue
                      {DNNL_ARG_SCRATCHPAD,
                       memory(part.desc.scratchpad_desc(), engine_, scratchpad.as<std::byte>())}});
         stream.wait();
-        const int64_t m = mb == m_blocks - 1 ? m_tail : mc, n = nb == n_blocks - 1 ? n_tail : nc;
         finish_tile(context.kernels, ConstMat(tile.as<float>(), m, n, y_stride), m0, n0, epilogue,
                     y);
       }
@@ -224,10 +240,6 @@ std::unique_ptr<PackedLinear> onednn_linear(const WeightRef& weight, const Matmu
     declined = "oneDNN cannot widen bf16 weights to f32 on the way";
   } else if (weight.dtype == DType::bf16 && policy.isa < Isa::avx512_bf16) {
     declined = "this CPU has no bf16 products, oneDNN would emulate them";
-  } else if (reinterpret_cast<uintptr_t>(weight.data) %
-                 static_cast<uintptr_t>(dtype_bytes(weight.dtype)) !=
-             0) {
-    declined = "the weight is not aligned to its element in the file";
   }
   if (!declined.empty()) return nullptr;
   try {

@@ -41,6 +41,11 @@ constexpr bool kBuiltAvx512 = true;
 #else
 constexpr bool kBuiltAvx512 = false;
 #endif
+#if defined(PALI_TIER_AVX512_VNNI)
+constexpr bool kBuiltAvx512Vnni = true;
+#else
+constexpr bool kBuiltAvx512Vnni = false;
+#endif
 #if defined(PALI_TIER_AVX512_BF16)
 constexpr bool kBuiltAvx512Bf16 = true;
 #else
@@ -137,14 +142,12 @@ IsaTier tier(Isa isa, const char* name, bool built, const char* missing) {
   return {isa, name, true, missing[0] == '\0', missing};
 }
 
-// The vnni tier is a promise about the CPU for int8 products; its float kernels are those of
-// avx512, which is why no source of its own has to be built for it.
 std::array<IsaTier, 6> detect() {
   const Missing missing = missing_features();
   return {tier(Isa::scalar, "scalar", true, ""),
           tier(Isa::avx2, "avx2", kBuiltAvx2, missing.avx2),
           tier(Isa::avx512, "avx512", kBuiltAvx512, missing.avx512),
-          tier(Isa::avx512_vnni, "avx512_vnni", kBuiltAvx512, missing.vnni),
+          tier(Isa::avx512_vnni, "avx512_vnni", kBuiltAvx512Vnni, missing.vnni),
           tier(Isa::avx512_bf16, "avx512_bf16", kBuiltAvx512Bf16, missing.bf16),
           tier(Isa::amx, "amx", kBuiltAmx, missing.amx)};
 }
@@ -210,11 +213,15 @@ KernelTable kernel_table(Isa isa) {
 #if defined(PALI_TIER_AVX512)
   if (highest >= Isa::avx512) fill_avx512(table);
 #endif
+#if defined(PALI_TIER_AVX512_VNNI)
+  // The tiers above do not stand on this one.
+  if (highest >= Isa::avx512_vnni && tier_of(Isa::avx512_vnni).available) fill_avx512_vnni(table);
+#endif
 #if defined(PALI_TIER_AVX512_BF16)
   if (highest >= Isa::avx512_bf16) fill_avx512_bf16(table);
 #endif
 #if defined(PALI_TIER_AMX)
-  if (highest >= Isa::amx) fill_amx(table);
+  if (highest >= Isa::amx) fill_amx(table), fill_amx_int8(table);
 #endif
   return table;
 }

@@ -102,6 +102,10 @@ struct FusedGemm {
   void (*multiply)(const FusedGemmArgs& args);
 };
 
+// Activations of int8 products: integers of [-127, 127], and a scale for each row's next so many
+// columns.
+constexpr int64_t kInt8Group = 128;
+
 // The keys that a query sees: [first, end), never empty.
 struct KeyRange {
   int32_t first;
@@ -186,6 +190,11 @@ struct KernelTable {
   // bf16 operands, f32 sums, in tile registers. Weights are bf16, int8 or int4: int8 is exact, its
   // scales multiply the sums; int4 times its scale is rounded to bf16.
   FusedGemm fused_bf16;
+  // int8 by int8. A group of activations has the scale max|x| / 127, and rounds x (127 / max|x|) to
+  // nearest even; below 2^-100 it is zero; with an infinity or a NaN in it, its row of sums is NaN.
+  // y = scale of W's row * sum of scale of x's group * (integer sum), group after group, by f32
+  // multiply-adds of one rounding: the same bits on every tier.
+  FusedGemm fused_int8;
   void (*attend_row)(const AttentionRow& row);
   AttentionKernels attention_f32;
   AttentionKernels attention_bf16;  // bf16 operands, f32 softmax; null entries: tier has none
@@ -195,7 +204,9 @@ struct KernelTable {
 void fill_scalar(KernelTable& table);
 void fill_avx2(KernelTable& table);
 void fill_avx512(KernelTable& table);
+void fill_avx512_vnni(KernelTable& table);
 void fill_avx512_bf16(KernelTable& table);
 void fill_amx(KernelTable& table);
+void fill_amx_int8(KernelTable& table);
 
 }  // namespace pali

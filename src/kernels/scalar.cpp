@@ -260,6 +260,73 @@ void multiply(const void* a, int64_t a_stride, int64_t m, const void* panel, int
                  c_stride, n, accumulate);
 }
 
+// int8 by int8: the oracle of the other tiers'.
+constexpr int64_t groups_of(int64_t k) { return (k + kInt8Group - 1) / kInt8Group; }
+
+// A packed row: the groups' scales, then the integers.
+int64_t int8_panel_bytes(int64_t k) {
+  const int64_t bytes = groups_of(k) * 4 + k;
+  return (bytes + 63) / 64 * 64;
+}
+
+int64_t int8_scratch_bytes(int64_t, int64_t n, int64_t, int64_t) { return n * 4 + 64; }
+
+void quantise_group(const float* x, int64_t count, float* scale, int8_t* q) {
+  float most = 0.0f;
+  bool finite = true;
+  for (int64_t i = 0; i < count; ++i) {
+    finite = finite && fabsf(x[i]) < INFINITY;
+    if (fabsf(x[i]) > most) most = fabsf(x[i]);
+  }
+  *scale = most / 127.0f;
+  if (finite && most >= 0x1p-100f) {
+    const float inverse = 127.0f / most;
+    for (int64_t i = 0; i < count; ++i) q[i] = static_cast<int8_t>(lrintf(x[i] * inverse));
+    return;
+  }
+  *scale = finite ? 0.0f : NAN;
+  memset(q, 0, static_cast<size_t>(count));
+}
+
+void pack_int8(const float* x, int64_t, int64_t, int64_t k, std::byte* out) {
+  float* scales = reinterpret_cast<float*>(out);
+  int8_t* q = reinterpret_cast<int8_t*>(out + groups_of(k) * 4);
+  for (int64_t g = 0; g < groups_of(k); ++g) {
+    const int64_t first = g * kInt8Group;
+    const int64_t count = k - first < kInt8Group ? k - first : kInt8Group;
+    quantise_group(x + first, count, scales + g, q + first);
+  }
+}
+
+float product_int8(const std::byte* packed, const std::byte* weights, int64_t k) {
+  const float* scales = reinterpret_cast<const float*>(packed);
+  const int8_t* q = reinterpret_cast<const int8_t*>(packed + groups_of(k) * 4);
+  const int8_t* w = reinterpret_cast<const int8_t*>(weights);
+  float total = 0.0f;
+  for (int64_t g = 0; g < groups_of(k); ++g) {
+    const int64_t end = (g + 1) * kInt8Group < k ? (g + 1) * kInt8Group : k;
+    int32_t sum = 0;
+    for (int64_t i = g * kInt8Group; i < end; ++i) sum += q[i] * w[i];
+    total = fmaf(static_cast<float>(sum), scales[g], total);
+  }
+  return total;
+}
+
+void multiply_int8(const FusedGemmArgs& args) {
+  const KernelEpilogue& e = args.epilogue;
+  float* row = reinterpret_cast<float*>(args.scratch);
+  const auto part = [](const float* p, int64_t offset) { return p == nullptr ? p : p + offset; };
+  for (int64_t i = 0; i < args.m; ++i) {
+    for (int64_t j = 0; j < args.n; ++j) {
+      row[j] =
+          product_int8(args.x + i * int8_panel_bytes(args.k), args.w + j * args.w_stride, args.k) *
+          load(args.scales, KernelType::f32, j);
+    }
+    epilogue(row, e.bias, e.activation, part(e.gate, i * e.gate_stride),
+             part(e.residual, i * e.residual_stride), args.n, args.y + i * args.y_stride);
+  }
+}
+
 constexpr int64_t kAttentionKeys = 128;  // of one block
 
 // The softmax of one query so far (Milakov and Gimelshein 2018, "Online normalizer calculation for
@@ -375,6 +442,14 @@ void fill_scalar(KernelTable& table) {
   table.gemm_f32.element_bytes = 4;
   table.gemm_f32.pack_weights = scalar::pack_weights;
   table.gemm_f32.multiply = scalar::multiply;
+  table.fused_int8 = {.rows = 1,
+                      .w_rows = 8,
+                      .k_step = kInt8Group,
+                      .element_bytes = 1,
+                      .panel_bytes = scalar::int8_panel_bytes,
+                      .scratch_bytes = scalar::int8_scratch_bytes,
+                      .pack_activations = scalar::pack_int8,
+                      .multiply = scalar::multiply_int8};
   table.attend_row = scalar::attend_row;
   table.attention_f32.queries = 64;
   table.attention_f32.keys = scalar::kAttentionKeys;

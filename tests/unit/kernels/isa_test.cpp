@@ -118,6 +118,8 @@ TEST_P(IsaTable, HasEveryEntry) {
   const FusedGemm& fused = table.fused_bf16;
   EXPECT_EQ(fused.multiply && fused.pack_activations && fused.scratch_bytes && fused.panel_bytes,
             GetParam() == Isa::amx);
+  const FusedGemm& int8 = table.fused_int8;
+  EXPECT_TRUE(int8.multiply && int8.pack_activations && int8.scratch_bytes && int8.panel_bytes);
 }
 
 }  // namespace

@@ -1,0 +1,302 @@
+// Products of int8 by int8 in tile registers (TDPBSSD, 16 x 16 integer sums over 64 neighbours of
+// K).
+//
+// Laid out as amx.cpp: rows of W are the first operand and are only copied into panels, activations
+// are the second and are turned into fours of K once a product. Each group of activations ends with
+// its sums stored, and while the tiles multiply the next group, the vector units scale those of the
+// last into f32, finish the block before, and copy the next panel of W.
+#include <immintrin.h>
+
+#include "kernels/int8-inl.hpp"
+#include "kernels/simd_int8_avx512.hpp"
+#include "kernels/tiles-inl.hpp"
+
+namespace pali {
+namespace {
+
+constexpr int64_t kRows = 32;                    // of W in a panel, and of x in a panel: two tiles
+constexpr int64_t kDepth = 64;                   // of K in one step
+constexpr int64_t kStep = 2 * kTile;             // bytes of a panel, for one step of K
+constexpr int64_t kBlock = kRows * kRows;        // sums of a block, in four tiles
+constexpr int64_t kSteps = kInt8Group / kDepth;  // of a group
+
+constexpr TileConfig kConfig = whole_tiles();  // 0-3 sums, 4-5 rows of W, 6-7 activations
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// A panel of x: its steps, then the scales of its rows, group after group.
+int64_t panel_bytes(int64_t k) { return ceil_div(k, kDepth) * kStep + int8_groups(k) * kRows * 4; }
+
+// Two panels of W, integer sums of two groups, two blocks of f32 sums and one turned, and sums of
+// all blocks where K is cut.
+int64_t scratch_bytes(int64_t m, int64_t n, int64_t k, int64_t k_block) {
+  const int64_t blocks = k > k_block ? ceil_div(m, kRows) * ceil_div(n, kRows) : 0;
+  return 2 * ceil_div(smaller(k, k_block), kDepth) * kStep + (5 + blocks) * kBlock * 4;
+}
+
+void pack_activations(const float* x, int64_t x_stride, int64_t m, int64_t k, std::byte* out) {
+  const int64_t steps = ceil_div(k, kDepth);
+  float* scales = reinterpret_cast<float*>(out + steps * kStep);
+  for (int64_t half = 0; half < 2 && half * 16 < m; ++half) {
+    for (int64_t g = 0; g < int8_groups(k); ++g) {
+      alignas(64) std::byte rows[16][kInt8Group];
+      const int64_t first = g * kInt8Group;
+      for (int64_t i = 0; i < 16; ++i) {
+        const int64_t row = half * 16 + i;
+        int32_t sum;
+        // No row: as one of zeros.
+        quantise_group<Avx512, Avx512Bytes>(x + smaller(row, m - 1) * x_stride + first,
+                                            row < m ? smaller(k - first, kInt8Group) : 0,
+                                            scales + g * kRows + row, &sum, rows[i]);
+      }
+      for (int64_t s = 0; s < kSteps && g * kSteps + s < steps; ++s) {
+        F r[16];
+        unroll<16>([&](auto i) __attribute__((always_inline)) {
+          r[i] = _mm512_castsi512_ps(_mm512_load_si512(rows[i] + s * kDepth));
+        });
+        Avx512::transpose(r);
+        float* to = reinterpret_cast<float*>(out + (g * kSteps + s) * kStep + half * kTile);
+        unroll<16>([&](auto i)
+                       __attribute__((always_inline)) { _mm512_store_ps(to + i * 16, r[i]); });
+      }
+    }
+  }
+}
+
+// A panel of W in the making: row r's step s at s * kStep + r * 64. A share of its rows is copied
+// beside each block of the panel before. What lies behind the last row is never stored.
+struct Copying {
+  const std::byte* from;
+  int64_t stride;
+  int64_t left;  // columns
+  int64_t steps;
+  int64_t rows;
+  std::byte* panel;
+  int64_t begin = 0, end = 0;
+
+  void share(int64_t part, int64_t parts) {
+    begin = smaller(kRows * part / parts, rows);
+    end = smaller(kRows * (part + 1) / parts, rows);
+  }
+  [[gnu::always_inline]] void step(int64_t s) const {
+    const int64_t columns = left - s * kDepth;
+    const __mmask64 some = columns >= 64 ? ~__mmask64{0} : (__mmask64{1} << columns) - 1u;
+    for (int64_t r = begin; r < end; ++r) {
+      const std::byte* p = from + r * stride + s * kDepth;
+      // What the next share will read, whatever rows those are: they follow in the file.
+      __builtin_prefetch(p + (end - begin) * stride, 0, 2);
+      _mm512_store_si512(panel + s * kStep + r * 64, _mm512_maskz_loadu_epi8(some, p));
+    }
+  }
+  void all() {
+    share(0, 1);
+    for (int64_t s = 0; s < steps; ++s) step(s);
+  }
+};
+
+// Integer sums of one group on their way to f32, half a block at a time.
+struct Scaling {
+  const int32_t* products;  // [2 n][2 m][16][16], as the tile registers leave them
+  const float* scales;      // [32] of the rows of x
+  float* sums;              // as `products`
+  bool first;               // group of its sums
+
+  // The 32 vectors of 16 rows of W.
+  [[gnu::always_inline]] void half(int64_t n) const {
+    const F low = _mm512_loadu_ps(scales), high = _mm512_loadu_ps(scales + 16);
+    const int32_t* from = products + n * 512;
+    float* to = sums + n * 512;
+    const auto add = [&](auto before) __attribute__((always_inline)) {
+      for (int64_t i = 0; i < 512; i += 16) {
+        const F product = _mm512_maskz_cvtepi32_ps(0xffff, _mm512_load_si512(from + i));
+        _mm512_store_ps(to + i, _mm512_fmadd_ps(product, i < 256 ? low : high, before(to + i)));
+      }
+    };
+    if (first) {
+      add([](const float*) __attribute__((always_inline)) { return _mm512_setzero_ps(); });
+    } else {
+      add([](const float* p) __attribute__((always_inline)) { return _mm512_load_ps(p); });
+    }
+  }
+};
+
+// The store of a finished block, a piece at a time: four tiles are scaled and turned, then rows of
+// y follow.
+struct Finishing {
+  static constexpr int64_t kTurns = 4;
+
+  const FusedGemmArgs* args;
+  const float* tiles;
+  float* rows;  // [32 m][32 n]
+  int64_t m0, m, n0, n;
+  int64_t piece = 0, pieces = 0;
+
+  void start(const FusedGemmArgs& a, const float* sums, int64_t row, int64_t column) {
+    args = &a, tiles = sums;
+    m0 = row, n0 = column;
+    m = smaller(kRows, a.m - m0), n = smaller(kRows, a.n - n0);
+    piece = 0, pieces = kTurns + m;
+  }
+  void turn(int64_t tile) {
+    const float* from = tiles + tile * 256;
+    const int64_t j = tile / 2 * 16;
+    alignas(64) float scales[16];
+    _mm512_store_ps(scales, _mm512_maskz_loadu_ps(first16(n - j), args->scales + (n0 + j) * 4));
+    F r[16];
+    unroll<16>([&](auto i) __attribute__((always_inline)) {
+      r[i] = _mm512_mul_ps(_mm512_load_ps(from + i * 16), _mm512_set1_ps(scales[i]));
+    });
+    Avx512::transpose(r);
+    float* to = rows + tile % 2 * 16 * kRows + tile / 2 * 16;
+    unroll<16>([&](auto i)
+                   __attribute__((always_inline)) { _mm512_store_ps(to + i * kRows, r[i]); });
+  }
+  void row(int64_t i) {
+    const KernelEpilogue& e = args->epilogue;
+    const auto part = [&](const float* p, int64_t stride) {
+      return p == nullptr ? nullptr : p + (m0 + i) * stride + n0;
+    };
+    epilogue<Avx512>(rows + i * kRows, e.bias == nullptr ? nullptr : e.bias + n0, e.activation,
+                     part(e.gate, e.gate_stride), part(e.residual, e.residual_stride), n,
+                     args->y + (m0 + i) * args->y_stride + n0);
+  }
+  void some(int64_t count) {
+    const int64_t until = smaller(piece + count, pieces);
+    for (; piece < until; ++piece) piece < kTurns ? turn(piece) : row(piece - kTurns);
+  }
+  void all() { some(pieces); }
+};
+
+// The products of one group of a panel of W and one of x, kHalves tiles of 16 rows.
+template <int kHalves, class Work>
+[[gnu::always_inline]] inline void multiply_group(const std::byte* w, const std::byte* x,
+                                                  int64_t steps, int32_t* products,
+                                                  const Work& beside) {
+  stores_before_tiles();
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  for (int64_t s = 0; s < steps; ++s, w += kStep, x += kStep) {
+    _tile_loadd(4, w, 64);
+    _tile_loadd(6, x, 64);
+    _tile_dpbssd(0, 4, 6);
+    _tile_loadd(5, w + kTile, 64);
+    _tile_dpbssd(2, 5, 6);
+    if constexpr (kHalves == 2) {
+      _tile_loadd(7, x + kTile, 64);
+      _tile_dpbssd(1, 4, 7);
+      _tile_dpbssd(3, 5, 7);
+    }
+    beside(s);
+  }
+  _tile_stored(0, products, 64);
+  _tile_stored(1, products + 256, 64);
+  _tile_stored(2, products + 512, 64);
+  _tile_stored(3, products + 768, 64);
+  stores_before_tiles();
+}
+
+void multiply(const FusedGemmArgs& args) {
+  const int64_t steps = ceil_div(args.k, kDepth);
+  const int64_t block_steps = smaller(ceil_div(args.k_block, kDepth), steps);
+  const int64_t k_blocks = ceil_div(steps, block_steps);
+  const int64_t m_panels = ceil_div(args.m, kRows), n_panels = ceil_div(args.n, kRows);
+  const int64_t x_bytes = panel_bytes(args.k);
+  std::byte* panels[2] = {args.scratch, args.scratch + block_steps * kStep};
+  std::byte* rest = args.scratch + 2 * block_steps * kStep;
+  int32_t* products[2] = {reinterpret_cast<int32_t*>(rest),
+                          reinterpret_cast<int32_t*>(rest + kBlock * 4)};
+  float* turned = reinterpret_cast<float*>(rest + 2 * kBlock * 4);
+  float* sums = turned + kBlock;  // of two blocks, or of all
+
+  // Panels in the order of their use: all of W for one part of K, then the next part.
+  const auto copying = [&](int64_t index) {
+    const int64_t p = index % n_panels, first = index / n_panels * block_steps;
+    Copying copy;
+    copy.from = args.w + p * kRows * args.w_stride + first * kDepth;
+    copy.stride = args.w_stride;
+    copy.left = args.k - first * kDepth;
+    copy.steps = smaller(block_steps, steps - first);
+    copy.rows = smaller(kRows, args.n - p * kRows);
+    copy.panel = panels[index % 2];
+    return copy;
+  };
+
+  Finishing finishing;
+  finishing.rows = turned;
+  Scaling scaling = {};
+  bool scales = false;  // a group waits to be scaled
+  bool ends = false;    // and is the last of its block
+  int64_t m0 = 0, n0 = 0, side = 0, turn = 0;
+  const auto scale_rest = [&](int64_t from) __attribute__((always_inline)) {
+    if (scales) {
+      for (int64_t n = from; n < 2; ++n) scaling.half(n);
+    }
+    if (ends) {
+      finishing.all();
+      finishing.start(args, scaling.sums, m0, n0);
+    }
+    scales = ends = false;
+  };
+
+  Copying now = copying(0);
+  now.all();
+  _tile_loadconfig(&kConfig);
+  for (int64_t index = 0; index < n_panels * k_blocks; ++index) {
+    const int64_t p = index % n_panels, kb = index / n_panels;
+    const bool more = index + 1 < n_panels * k_blocks;
+    Copying next = copying(more ? index + 1 : index);
+    // The short one at the end of K is not worth being copied beside others.
+    const bool beside_this = more && next.steps == now.steps;
+    const int64_t pieces = ceil_div(Finishing::kTurns + kRows, now.steps);
+    for (int64_t mb = 0; mb < m_panels; ++mb) {
+      next.share(mb, m_panels);
+      const std::byte* x = args.x + mb * x_bytes;
+      const float* x_scales = reinterpret_cast<const float*>(x + steps * kStep);
+      float* block = sums + (k_blocks > 1 ? p * m_panels + mb : side) * kBlock;
+      for (int64_t s0 = 0; s0 < now.steps; s0 += kSteps) {
+        const int64_t step0 = kb * block_steps + s0, count = smaller(kSteps, now.steps - s0);
+        int32_t* const to = products[turn];
+        turn = 1 - turn;
+        const auto beside = [&](int64_t s) __attribute__((always_inline)) {
+          if (beside_this) next.step(s0 + s);
+          if (scales) scaling.half(s);
+          finishing.some(pieces);
+        };
+        const std::byte* w = now.panel + s0 * kStep;
+        if (args.m - mb * kRows > 16) {
+          multiply_group<2>(w, x + step0 * kStep, count, to, beside);
+        } else {
+          multiply_group<1>(w, x + step0 * kStep, count, to, beside);
+        }
+        scale_rest(count);
+        scaling = {to, x_scales + step0 / kSteps * kRows, block, step0 == 0};
+        scales = true;
+      }
+      ends = kb + 1 == k_blocks;
+      m0 = mb * kRows, n0 = p * kRows;
+      side = 1 - side;
+    }
+    if (more && !beside_this) next.all();
+    now = next;
+  }
+  _tile_release();
+  scale_rest(0);
+  finishing.all();
+}
+
+}  // namespace
+
+void fill_amx_int8(KernelTable& table) {
+  table.fused_int8 = {.rows = kRows,
+                      .w_rows = kRows,
+                      .k_step = kInt8Group,
+                      .element_bytes = 1,
+                      .panel_bytes = panel_bytes,
+                      .scratch_bytes = scratch_bytes,
+                      .pack_activations = pack_activations,
+                      .multiply = multiply};
+}
+
+}  // namespace pali

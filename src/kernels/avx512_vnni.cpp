@@ -1,0 +1,28 @@
+// The avx512_vnni tier: products of int8 by int8 four columns at a time (VPDPBUSD). Its float
+// kernels are avx512's.
+#include <immintrin.h>
+
+#include "kernels/int8-inl.hpp"
+#include "kernels/simd_int8_avx512.hpp"
+
+namespace pali {
+namespace {
+
+struct Avx512Quads : Avx512Bytes {
+  static constexpr int32_t kOffset = 128;
+
+  static V dot(V sums, V x, V w) { return _mm512_dpbusd_epi32(sums, w, x); }
+  static V load_weights(const std::byte* p, int64_t n) {
+    const __mmask64 some = n >= 64 ? ~__mmask64{0} : (__mmask64{1} << n) - 1u;
+    return _mm512_xor_si512(_mm512_maskz_loadu_epi8(some, p),
+                            _mm512_set1_epi8(static_cast<char>(0x80)));
+  }
+};
+
+}  // namespace
+
+void fill_avx512_vnni(KernelTable& table) {
+  table.fused_int8 = fused_int8<Avx512, Avx512Quads, 6, 4>();
+}
+
+}  // namespace pali

@@ -1,0 +1,253 @@
+// Products of int8 by int8 with integer sums, over a vector class S and its integers I (below).
+// Included once by each ISA source.
+//
+// Rows of W are packed into panels of kNr rows, turned so that a dword holds one row's next kQuad
+// columns: four bytes where the CPU multiplies unsigned by signed bytes (W is the unsigned one,
+// plus 128, which the sums of x make up for), two 16-bit integers elsewhere. The f32 sums of a
+// block stay in cache beside its panels, and a group of x adds to them once.
+#pragma once
+
+#include "kernels/rows-inl.hpp"
+
+namespace pali {
+namespace {
+
+// I: the integers that go with S.
+//   V, kQuad, kOffset       a vector; columns in a dword; what is added to W (128 or 0)
+//   zero, set, load, broadcast(p): the dword at p in all lanes
+//   dot(sums, x, w)         sums += products of the dwords, kQuad at a time
+//   to_float, round(F)      to nearest even
+//   magnitude(F), max, highest, sum    |x| as bits, and over lanes
+//   store_packed(p, V)      lanes as elements of packed x: 4 / kQuad bytes each
+//   load_weights(p, n)      n <= kLanes * kQuad columns of a row of W, ready to be turned; rest
+//                           whatever: x is zero there
+constexpr int64_t int8_groups(int64_t k) { return (k + kInt8Group - 1) / kInt8Group; }
+
+constexpr int64_t kInt8Lines = 64;
+inline int64_t int8_whole_lines(int64_t bytes) {
+  return (bytes + kInt8Lines - 1) / kInt8Lines * kInt8Lines;
+}
+
+// count <= kInt8Group values as integers, zeros behind them; the group's scale and sum of integers.
+template <class S, class I>
+void quantise_group(const float* x, int64_t count, float* scale, int32_t* sum, std::byte* out) {
+  constexpr int64_t kLanes = S::kLanes, kBytes = 4 / I::kQuad;
+  auto most = I::zero();
+  for (int64_t i = 0; i < count; i += kLanes) {
+    most = I::max(most, I::magnitude(load_lanes<S>(x + i, smaller(count - i, kLanes))));
+  }
+  const int32_t bits = I::highest(most);  // in the order of the floats
+  float highest;
+  __builtin_memcpy(&highest, &bits, sizeof(highest));
+  const bool finite = bits < 0x7f800000;
+  *sum = 0;
+  if (!finite || highest < 0x1p-100f) {
+    *scale = finite ? 0.0f : __builtin_nanf("");
+    for (int64_t i = 0; i < kInt8Group * kBytes; ++i) out[i] = std::byte{0};
+    return;
+  }
+  *scale = highest / 127.0f;
+  const auto inverse = S::set(127.0f / highest);
+  auto total = I::zero();
+  for (int64_t i = 0; i < kInt8Group; i += kLanes) {
+    const auto q = i < count
+                       ? I::round(S::mul(load_lanes<S>(x + i, smaller(count - i, kLanes)), inverse))
+                       : I::zero();
+    total = I::add(total, q);
+    I::store_packed(out + i * kBytes, q);
+  }
+  *sum = I::sum(total);
+}
+
+// A packed row: integers, then the groups' scales, then what the sums of each group start at.
+template <class I>
+struct Int8Row {
+  static constexpr int64_t kGroupBytes = kInt8Group * 4 / I::kQuad;
+  static int64_t scales(int64_t k) { return int8_groups(k) * kGroupBytes; }
+  static int64_t starts(int64_t k) { return scales(k) + int8_groups(k) * 4; }
+  // An odd number of lines: rows a power of two apart would share the same few of L1.
+  static int64_t bytes(int64_t k) {
+    const int64_t bytes = int8_whole_lines(starts(k) + int8_groups(k) * 4);
+    return bytes / kInt8Lines % 2 == 0 ? bytes + kInt8Lines : bytes;
+  }
+};
+
+template <class S, class I, int kRows, int kVectors>
+struct Int8Product {
+  using F = typename S::F;
+  using V = typename I::V;
+  using Row = Int8Row<I>;
+  static constexpr int64_t kNr = kVectors * S::kLanes;
+  static constexpr int64_t kDepth = S::kLanes * I::kQuad;  // columns of W turned at once
+  static constexpr int64_t kColumns = 128;                 // of y in a block
+  static_assert(kInt8Group % kDepth == 0 && kColumns % kNr == 0);
+
+  static int64_t panel_bytes(int64_t k) { return kRows * Row::bytes(k); }
+
+  static int64_t panel_step(int64_t kc) {  // bytes of a panel of W
+    return (kc + kInt8Group - 1) / kInt8Group * kInt8Group * kNr * 4 / I::kQuad;
+  }
+  static int64_t sums_stride() { return kColumns + 16; }
+
+  static int64_t scratch_bytes(int64_t m, int64_t, int64_t k, int64_t k_block) {
+    return kColumns / kNr * panel_step(smaller(k, k_block)) +
+           int8_whole_lines(m * sums_stride() * 4);
+  }
+
+  static void pack_activations(const float* x, int64_t x_stride, int64_t m, int64_t k,
+                               std::byte* out) {
+    for (int64_t i = 0; i < m; ++i) {
+      std::byte* row = out + i * Row::bytes(k);
+      float* scales = reinterpret_cast<float*>(row + Row::scales(k));
+      int32_t* starts = reinterpret_cast<int32_t*>(row + Row::starts(k));
+      for (int64_t g = 0; g < int8_groups(k); ++g) {
+        const int64_t first = g * kInt8Group;
+        int32_t sum;
+        quantise_group<S, I>(x + i * x_stride + first, smaller(k - first, kInt8Group), scales + g,
+                             &sum, row + g * Row::kGroupBytes);
+        starts[g] = -I::kOffset * sum;
+      }
+    }
+  }
+
+  // Columns [0, kc) of n <= kNr rows of W.
+  static void pack_weights(const std::byte* w, int64_t stride, int64_t n, int64_t kc,
+                           std::byte* panel) {
+    for (int64_t k = 0; k < kc; k += kDepth) {
+      const int64_t count = smaller(kc - k, kDepth);
+      for (int64_t v = 0; v < kVectors; ++v) {
+        const std::byte* from = w + v * S::kLanes * stride + k;
+        const int64_t rows = n - v * S::kLanes;
+        F r[S::kLanes];
+        unroll<S::kLanes>([&](auto i) __attribute__((always_inline)) {
+          if (i < rows) {
+            __builtin_prefetch(from + i * stride + 512, 0, 2);
+            r[i] = I::as_floats(I::load_weights(from + i * stride, count));
+          } else {
+            r[i] = S::zero();
+          }
+        });
+        S::transpose(r);
+        float* to = reinterpret_cast<float*>(panel) + k / I::kQuad * kNr + v * S::kLanes;
+        unroll<S::kLanes>([&](auto i)
+                              __attribute__((always_inline)) { S::store(to + i * kNr, r[i]); });
+      }
+    }
+  }
+
+  // sums [kM, kNr] (+)= the groups from `group` on of kM packed rows times a panel.
+  template <int kM>
+  static void multiply_rows(const std::byte* x, int64_t k, int64_t group, int64_t kc,
+                            const std::byte* panel, float* sums, bool accumulate) {
+    const int64_t row_bytes = Row::bytes(k);
+    const std::byte* scales = x + Row::scales(k);
+    const std::byte* starts = x + Row::starts(k);
+    constexpr int kPointers = (kM + 2) / 3;  // see gemm-inl.hpp
+    for (int64_t first = 0; first < kc; first += kInt8Group, ++group) {
+      V products[kM][kVectors];
+      unroll<kM>([&](auto i) __attribute__((always_inline)) {
+        const V start =
+            I::kOffset == 0 ? I::zero() : I::broadcast(starts + i * row_bytes + group * 4);
+        unroll<kVectors>([&](auto v) __attribute__((always_inline)) { products[i][v] = start; });
+      });
+      const std::byte* rows[kPointers];
+      unroll<kPointers>([&](auto p) __attribute__((always_inline)) {
+        rows[p] = x + 3 * p * row_bytes + group * Row::kGroupBytes;
+      });
+      const int64_t quads = (smaller(kc - first, kInt8Group) + I::kQuad - 1) / I::kQuad;
+      for (int64_t quad = 0; quad < quads; ++quad) {
+        V w[kVectors];
+        unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
+          w[v] = I::load(panel + v * S::kLanes * 4);
+        });
+        unroll<kM>([&](auto i) __attribute__((always_inline)) {
+          const V a = I::broadcast(rows[i / 3] + (i % 3) * row_bytes + quad * 4);
+          unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
+            products[i][v] = I::dot(products[i][v], a, w[v]);
+          });
+        });
+        panel += kNr * 4;
+      }
+      unroll<kM>([&](auto i) __attribute__((always_inline)) {
+        float scale;
+        __builtin_memcpy(&scale, scales + i * row_bytes + group * 4, sizeof(scale));
+        const F factor = S::set(scale);
+        unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
+          float* sum = sums + i * sums_stride() + v * S::kLanes;
+          const F before = accumulate ? S::load(sum) : S::zero();
+          S::store(sum, S::fma(I::to_float(products[i][v]), factor, before));
+        });
+      });
+      accumulate = true;
+    }
+  }
+
+  template <int kM>
+  static void multiply_some(int64_t m, const std::byte* x, int64_t k, int64_t group, int64_t kc,
+                            const std::byte* panel, float* sums, bool accumulate) {
+    if constexpr (kM > 1) {
+      if (m < kM) {
+        return multiply_some<kM - 1>(m, x, k, group, kc, panel, sums, accumulate);
+      }
+    }
+    multiply_rows<kM>(x, k, group, kc, panel, sums, accumulate);
+  }
+
+  static void finish(const FusedGemmArgs& args, int64_t j, int64_t n, float* sums) {
+    const KernelEpilogue& e = args.epilogue;
+    for (int64_t i = 0; i < args.m; ++i) {
+      float* row = sums + i * sums_stride();
+      for (int64_t c = 0; c < n; c += S::kLanes) {
+        const int64_t lanes = smaller(n - c, S::kLanes);
+        const float* scales = reinterpret_cast<const float*>(args.scales + (j + c) * 4);
+        S::store(row + c, S::mul(S::load(row + c), load_lanes<S>(scales, lanes)));
+      }
+      const auto part = [&](const float* p, int64_t stride) {
+        return p == nullptr ? nullptr : p + i * stride + j;
+      };
+      epilogue<S>(row, e.bias == nullptr ? nullptr : e.bias + j, e.activation,
+                  part(e.gate, e.gate_stride), part(e.residual, e.residual_stride), n,
+                  args.y + i * args.y_stride + j);
+    }
+  }
+
+  static void multiply(const FusedGemmArgs& args) {
+    const int64_t k_block = smaller(args.k, args.k_block);
+    std::byte* panels = args.scratch;
+    float* sums = reinterpret_cast<float*>(panels + kColumns / kNr * panel_step(k_block));
+    for (int64_t j = 0; j < args.n; j += kColumns) {
+      const int64_t n = smaller(args.n - j, kColumns);
+      for (int64_t k0 = 0; k0 < args.k; k0 += k_block) {
+        const int64_t kc = smaller(args.k - k0, k_block), step = panel_step(kc);
+        for (int64_t c = 0; c < n; c += kNr) {
+          pack_weights(args.w + (j + c) * args.w_stride + k0, args.w_stride, smaller(n - c, kNr),
+                       kc, panels + c / kNr * step);
+        }
+        for (int64_t i = 0; i < args.m; i += kRows) {
+          const std::byte* x = args.x + i * Row::bytes(args.k);
+          for (int64_t c = 0; c < n; c += kNr) {
+            multiply_some<kRows>(args.m - i, x, args.k, k0 / kInt8Group, kc,
+                                 panels + c / kNr * step, sums + i * sums_stride() + c, k0 != 0);
+          }
+        }
+      }
+      finish(args, j, n, sums);
+    }
+  }
+};
+
+template <class S, class I, int kRows, int kVectors>
+FusedGemm fused_int8() {
+  using Product = Int8Product<S, I, kRows, kVectors>;
+  return {.rows = kRows,
+          .w_rows = Product::kNr,
+          .k_step = kInt8Group,
+          .element_bytes = 4 / I::kQuad,
+          .panel_bytes = Product::panel_bytes,
+          .scratch_bytes = Product::scratch_bytes,
+          .pack_activations = Product::pack_activations,
+          .multiply = Product::multiply};
+}
+
+}  // namespace
+}  // namespace pali

@@ -1,0 +1,246 @@
+// Products of int8 by int8: the scalar tier against f64, every other tier against the scalar one
+// bit for bit; the same bits however the work is cut, nothing written or read where it may not.
+#include <algorithm>
+#include <cstring>
+
+#include "base/tensor.hpp"
+#include "kernel_testing.hpp"
+
+namespace pali {
+namespace {
+
+// [n, k] bytes at odd addresses, -1 around them, and a scale a row, NaN around those.
+class Bytes {
+ public:
+  Bytes(int64_t n, int64_t k, int64_t stride, std::mt19937& random)
+      : stride_(stride),
+        bytes_(static_cast<size_t>(n * stride + 2 * kMargin), std::byte{0xff}),
+        scales_(static_cast<size_t>(n * 4 + 2 * kMargin), std::byte{0xff}) {
+    std::uniform_int_distribution<int> integer(-128, 127);
+    std::normal_distribution<float> normal(0.0f, 0.02f);
+    for (int64_t j = 0; j < n; ++j) {
+      for (int64_t i = 0; i < k; ++i) at(j)[i] = static_cast<std::byte>(integer(random));
+      const float scale = normal(random);
+      std::memcpy(scales_.data() + kMargin + j * 4, &scale, 4);
+    }
+  }
+  std::byte* at(int64_t j) { return bytes_.data() + kMargin + j * stride_; }
+  const std::byte* row(int64_t j) const { return bytes_.data() + kMargin + j * stride_; }
+  int64_t stride() const { return stride_; }
+  const std::byte* scales(int64_t j) const { return scales_.data() + kMargin + j * 4; }
+
+ private:
+  static constexpr int64_t kMargin = 65;  // odd: files promise no alignment
+  int64_t stride_;
+  std::vector<std::byte> bytes_, scales_;
+};
+
+// Rows [m0, m1) of x times rows [n0, n1) of W.
+struct Part {
+  int64_t m0, m1, n0, n1;
+};
+
+void run(const FusedGemm& gemm, const Bytes& w, const Poisoned& x, Poisoned& y, int64_t k,
+         int64_t k_block, const Part& part, const KernelEpilogue& epilogue = {}) {
+  const int64_t m = part.m1 - part.m0, n = part.n1 - part.n0;
+  const int64_t panels = (m + gemm.rows - 1) / gemm.rows;
+  ASSERT_EQ(gemm.panel_bytes(k) % 64, 0);
+  AlignedBuffer<std::byte> packed(panels * gemm.panel_bytes(k) + 64);
+  std::fill_n(packed.data(), packed.size(), std::byte{0xff});
+  for (int64_t p = 0; p < panels; ++p) {
+    gemm.pack_activations(x.row(part.m0 + p * gemm.rows), x.stride(),
+                          std::min(gemm.rows, m - p * gemm.rows), k,
+                          packed.data() + p * gemm.panel_bytes(k));
+  }
+  ASSERT_EQ(packed.data()[packed.size() - 64], std::byte{0xff});
+  const int64_t bytes = gemm.scratch_bytes(m, n, k, k_block);
+  AlignedBuffer<std::byte> scratch(bytes + 64);
+  std::fill_n(scratch.data(), scratch.size(), std::byte{0xff});
+  gemm.multiply({.x = packed.data(),
+                 .m = m,
+                 .w = w.row(part.n0),
+                 .w_stride = w.stride(),
+                 .scales = w.scales(part.n0),
+                 .type = KernelType::int8,
+                 .n = n,
+                 .k = k,
+                 .k_block = k_block,
+                 .epilogue = epilogue,
+                 .y = y.row(part.m0) + part.n0,
+                 .y_stride = y.stride(),
+                 .scratch = scratch.data()});
+  ASSERT_EQ(scratch.data()[bytes], std::byte{0xff});
+}
+
+void expect_same(const Poisoned& a, const Poisoned& b, int64_t m, int64_t n,
+                 const std::string& what) {
+  for (int64_t i = 0; i < m; ++i) {
+    for (int64_t j = 0; j < n; ++j) {
+      ASSERT_EQ(std::bit_cast<uint32_t>(a.at(i, j)), std::bit_cast<uint32_t>(b.at(i, j)))
+          << what << " at " << i << "," << j << ": " << a.at(i, j) << ", " << b.at(i, j);
+    }
+  }
+}
+
+class Int8 : public EveryTier {
+ protected:
+  // The scalar tier's product at once, and this one's whole and in pieces.
+  void check(const Bytes& w, const Poisoned& x, int64_t m, int64_t n, int64_t k,
+             int64_t k_block) const {
+    const std::string what = std::to_string(m) + "x" + std::to_string(n) + "x" + std::to_string(k);
+    const FusedGemm& gemm = table.fused_int8;
+    Poisoned expected(m, n), y(m, n), again(m, n);
+    run(kernel_table(Isa::scalar).fused_int8, w, x, expected, k, kInt8Group * 1000, {0, m, 0, n});
+    run(gemm, w, x, y, k, k_block, {0, m, 0, n});
+    expect_same(y, expected, m, n, what);
+    ASSERT_TRUE(y.untouched()) << what;
+    const int64_t mc = m > 1 ? m / 2 : m, nc = std::min(n, gemm.w_rows);
+    for (int64_t i = 0; i < m; i += mc) {
+      for (int64_t j = 0; j < n; j += nc) {
+        run(gemm, w, x, again, k, k_block, {i, std::min(i + mc, m), j, std::min(j + nc, n)});
+      }
+    }
+    expect_same(again, y, m, n, what + " in pieces");
+  }
+  void check(int64_t m, int64_t n, int64_t k, int64_t k_block = 256) const {
+    std::mt19937 random(static_cast<unsigned>(m * 3 + n * 5 + k * 7));
+    const Bytes w(n, k, k + k % 3, random);
+    Poisoned x(m, k);
+    x.fill(random);
+    check(w, x, m, n, k, k_block);
+  }
+};
+PALI_EVERY_TIER(Int8);
+
+TEST_P(Int8, MeetsTheScalarTier) {
+  for (const int64_t k : lengths()) check(1 + k % 37, 1 + (k * 5) % 41, k);
+  for (int64_t n = 1; n <= 130; n += n < 31 ? 1 : 7) check(1 + n % 5, n, 40);
+  for (int64_t m = 1; m <= 65; ++m) check(m, 1 + m % 3, 70);
+  check(9, 150, 700, 4096);
+}
+
+TEST_P(Int8, ShapesOfRealLayersScaled) {
+  check(70, 130, 1152, 1152);
+  check(33, 65, 2100, 1152);
+  check(40, 40, 2048, 1024);
+}
+
+// Against f64: the integers as they are documented, and one rounding a group.
+TEST(Int8Oracle, IsTheDocumentedRounding) {
+  const KernelTable table = kernel_table(Isa::scalar);
+  for (const int64_t k : {1, 7, 127, 128, 129, 500}) {
+    std::mt19937 random(static_cast<unsigned>(k));
+    const int64_t m = 5, n = 7;
+    const Bytes w(n, k, k, random);
+    Poisoned x(m, k), y(m, n);
+    x.fill(random);
+    run(table.fused_int8, w, x, y, k, 1 << 20, {0, m, 0, n});
+    for (int64_t i = 0; i < m; ++i) {
+      for (int64_t j = 0; j < n; ++j) {
+        const double w_scale = load_weight(w.scales(j), DType::f32, 0);
+        double expected = 0, exact = 0, step = 0, magnitude = 0;
+        for (int64_t first = 0; first < k; first += kInt8Group) {
+          const int64_t end = std::min(first + kInt8Group, k);
+          double most = 0;
+          for (int64_t t = first; t < end; ++t) most = std::max(most, std::abs(double{x.at(i, t)}));
+          for (int64_t t = first; t < end; ++t) {
+            const double weight = static_cast<int8_t>(w.row(j)[t]) * w_scale;
+            const double q = std::nearbyint(x.at(i, t) * (127.0f / static_cast<float>(most)));
+            expected += q * most / 127 * weight;
+            exact += x.at(i, t) * weight;
+            magnitude += std::abs(q * most / 127 * weight);
+            step += most / 254 * std::abs(weight);
+          }
+        }
+        const double groups = static_cast<double>((k + kInt8Group - 1) / kInt8Group);
+        EXPECT_NEAR(y.at(i, j), expected, (groups + 4) * kEps * magnitude) << k;
+        EXPECT_NEAR(y.at(i, j), exact, step * 1.0001) << k;
+      }
+    }
+  }
+}
+
+TEST_P(Int8, ExtremeWeightsAndActivations) {
+  std::mt19937 random(9);
+  const int64_t m = 34, n = 70, k = 300;
+  for (const int weight : {-128, 127}) {
+    for (const float value : {-1.0f, 1.0f, 3e38f, -3e38f}) {
+      Bytes w(n, k, k, random);
+      for (int64_t j = 0; j < n; ++j) {
+        for (int64_t t = 0; t < k; ++t) w.at(j)[t] = static_cast<std::byte>(weight);
+      }
+      Poisoned x(m, k);
+      for (int64_t i = 0; i < m; ++i) {
+        for (int64_t t = 0; t < k; ++t) x.at(i, t) = value;
+      }
+      check(w, x, m, n, k, 256);
+    }
+  }
+}
+
+// Large and small, zero and subnormal groups beside each other; halves that round to even.
+TEST_P(Int8, AnyMagnitude) {
+  std::mt19937 random(11);
+  const int64_t m = 35, n = 33, k = 700;
+  const Bytes w(n, k, k, random);
+  Poisoned x(m, k);
+  x.fill(random);
+  for (int64_t i = 0; i < m; ++i) {
+    for (int64_t t = 0; t < k; ++t) {
+      constexpr float kFactors[] = {1.0f, 0.0f, 0x1p-99f, 0x1p-101f, 1e-42f, 1e30f};
+      x.at(i, t) *= kFactors[(i + t / kInt8Group) % 6];
+    }
+  }
+  for (int64_t t = 0; t < 128; ++t) x.at(0, t) = static_cast<float>(t) - 0.5f;
+  x.at(0, 0) = 127.0f;
+  check(w, x, m, n, k, 256);
+}
+
+TEST_P(Int8, InfinitiesAndNaNMakeTheirRowsNaN) {
+  std::mt19937 random(5);
+  const int64_t m = 40, n = 40, k = 300;
+  const Bytes w(n, k, k, random);
+  Poisoned x(m, k), y(m, n);
+  x.fill(random);
+  x.at(3, 299) = std::nanf("");
+  x.at(17, 0) = std::numeric_limits<float>::infinity();
+  x.at(34, 130) = -std::numeric_limits<float>::infinity();
+  run(table.fused_int8, w, x, y, k, 256, {0, m, 0, n});
+  for (int64_t i = 0; i < m; ++i) {
+    for (int64_t j = 0; j < n; ++j) {
+      EXPECT_EQ(std::isnan(y.at(i, j)), i == 3 || i == 17 || i == 34) << i << "," << j;
+    }
+  }
+}
+
+TEST_P(Int8, EpilogueIsTheRowKernels) {
+  const int64_t m = 45, n = 77, k = 33;
+  std::mt19937 random(3);
+  const Bytes w(n, k, k, random);
+  Poisoned x(m, k), plain(m, n), bias(1, n), gate(m, n, n + 1), residual(m, n, n + 9);
+  x.fill(random), bias.fill(random), gate.fill(random), residual.fill(random);
+  run(table.fused_int8, w, x, plain, k, 128, {0, m, 0, n});
+  using A = KernelActivation;
+  for (const A activation : {A::none, A::gelu_tanh, A::gelu_erf, A::quick_gelu, A::silu, A::relu}) {
+    for (int mask = 0; mask < 8; ++mask) {
+      const auto given = [&](int bit, const float* p) { return (mask & bit) != 0 ? p : nullptr; };
+      Poisoned y(m, n), expected(m, n);
+      run(table.fused_int8, w, x, y, k, 128, {0, m, 0, n},
+          {.bias = given(1, bias.data()),
+           .activation = activation,
+           .gate = given(2, gate.data()),
+           .gate_stride = gate.stride(),
+           .residual = given(4, residual.data()),
+           .residual_stride = residual.stride()});
+      for (int64_t i = 0; i < m; ++i) {
+        table.epilogue(plain.row(i), given(1, bias.data()), activation, given(2, gate.row(i)),
+                       given(4, residual.row(i)), n, expected.row(i));
+      }
+      expect_same(y, expected, m, n, "activation " + std::to_string(static_cast<int>(activation)));
+      ASSERT_TRUE(y.untouched());
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pali

@@ -14,7 +14,9 @@ namespace {
 // Requests that share one decoder run; more gain little and hold more memory.
 constexpr size_t kBatch = 8;
 
-const char* compute_name(ComputeType type) { return type == ComputeType::bf16 ? "bf16" : "f32"; }
+const char* compute_name(ComputeType type) {
+  return type == ComputeType::int8 ? "int8" : type == ComputeType::bf16 ? "bf16" : "f32";
+}
 
 const char* backend_name(MatmulBackend backend) {
   switch (backend) {
@@ -53,8 +55,9 @@ Pipeline pipeline_of(Preprocess preprocess) {
 ComputeType resolve_compute(const EngineOptions& options, Isa isa, const std::string& dtype) {
   switch (options.compute) {
     case ComputeType::int8:
-      throw Error(ErrorCode::unsupported,
-                  "int8 products are not in this version (--compute); use f32 or bf16");
+      if (dtype == weight_name(DType::i8)) return ComputeType::int8;
+      throw Error(ErrorCode::unsupported, "int8 products need int8 weights, found " + dtype +
+                                              " (--compute); add --dtype int8");
     case ComputeType::bf16:
       if (isa >= Isa::avx512_bf16) return ComputeType::bf16;
       throw Error(ErrorCode::unsupported,

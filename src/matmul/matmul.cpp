@@ -84,11 +84,15 @@ void run_products(const Context& context, ConstMat x, std::span<const Product> p
   run_streamed(context, x, std::span(weights).first(products.size()), products);
 }
 
-std::unique_ptr<PackedLinear> pack_linear(const WeightRef& weight, const MatmulPolicy& policy,
+std::unique_ptr<PackedLinear> pack_linear(const WeightRef& weight, const MatmulPolicy& given,
                                           std::string* declined) {
   check_weight(weight);
+  MatmulPolicy policy = given;
+  if (policy.compute == ComputeType::int8 && weight.dtype != DType::i8) {
+    policy.compute = policy.isa == Isa::amx ? ComputeType::bf16 : ComputeType::f32;
+  }
   PALI_ASSERT(policy.isa != Isa::best);
-  PALI_ASSERT(policy.compute == ComputeType::f32 || policy.compute == ComputeType::bf16);
+  PALI_ASSERT(policy.compute != ComputeType::automatic);
   if (declined != nullptr) declined->clear();
   if (policy.backend == MatmulBackend::reference) return reference_linear(weight);
 

@@ -1,6 +1,7 @@
 // Products with int8 and int4 weights on our own kernels. Few rows of x stream the weights in
-// place; many rows widen a tile's rows of W to f32 and go the way of f32, or where bf16 is asked
-// for and the tier has tiles, to bf16 on the way into those.
+// place, times f32; many rows multiply int8 by rounded activations where that is asked for, else
+// widen a tile's rows of W to f32 and go the way of f32, or where bf16 is asked for and the tier
+// has tiles, to bf16 on the way into those.
 #include <algorithm>
 
 #include "exec/scratch.hpp"
@@ -31,6 +32,8 @@ class QuantisedLinear final : public PackedLinear {
       const StreamedWeight weight = streamed(context.kernels);
       const Product product{this, y, epilogue};
       run_streamed(context, x, {&weight, 1}, {&product, 1});
+    } else if (compute_ == ComputeType::int8) {
+      run_fused(context, context.kernels.fused_int8, weight_, x, y, epilogue);
     } else if (in_bf16(context.kernels)) {
       run_fused(context, context.kernels.fused_bf16, weight_, x, y, epilogue);
     } else {

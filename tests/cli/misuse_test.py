@@ -216,4 +216,4 @@ class Misuse(Case):
         self.fails(1, "caption", PHOTO, "--tokenizer", self.folder / "none", says="none")
 
     def test_unsupported_types_say_so(self):
-        self.fails(1, "caption", PHOTO, "--compute", "int8", says="int8")
+        self.fails(1, "caption", PHOTO, "--compute", "int8", says="--dtype int8")

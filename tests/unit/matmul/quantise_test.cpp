@@ -215,6 +215,58 @@ TEST(QuantisedProduct, Bf16RoundsActivationsOnTiles) {
   }
 }
 
+// Many rows are the kernel's, whatever the threads; few stream W and round nothing. On every tier
+// the same bits, whose epilogues apart.
+TEST(QuantisedProduct, Int8RoundsManyRowsOnEveryTier) {
+  ThreadPool one(1), three(3);
+  for (const Shape& shape : {Shape{9, 130, 300}, {40, 65, 2100}, {8, 70, 128}, {600, 3, 4200}}) {
+    const TestWeight weight(DType::f32, shape.n, shape.k, Layout::out_in, 0, 0, 5);
+    const Quantised made(weight.ref(), DType::i8);
+    TestMatrix x(shape.m, shape.k, 3, 7), oracle(shape.m, shape.n, 2, 8);
+    const MatmulPolicy policy = {MatmulBackend::automatic, ComputeType::int8, Isa::scalar};
+    pack_linear(made.ref, policy)->run({one, kernel_table(Isa::scalar)}, x.view(), oracle.view());
+    const test::Expected unrounded = test::expected_product(made.ref, x.view(), {}, false);
+    EXPECT_EQ(test::mismatch(unrounded, oracle.view()) == "", shape.m <= 8);
+    for (const IsaTier& tier : isa_tiers()) {
+      if (!tier.available || shape.m <= 8) continue;
+      const KernelTable kernels = kernel_table(tier.isa);
+      const auto linear =
+          pack_linear(made.ref, {MatmulBackend::automatic, ComputeType::int8, tier.isa});
+      for (ThreadPool* pool : {&one, &three}) {
+        TestMatrix y(shape.m, shape.n, 5, 9);
+        linear->run({*pool, kernels}, x.view(), y.view());
+        ASSERT_TRUE(y.padding_intact());
+        for (int64_t m = 0; m < shape.m; ++m) {
+          ASSERT_EQ(0, std::memcmp(y.view().row(m), oracle.view().row(m),
+                                   static_cast<size_t>(shape.n) * 4))
+              << tier.name << " row " << m;
+        }
+      }
+    }
+  }
+}
+
+// Weights that a quantised checkpoint keeps wider, and int4, are not the int8 kernel's.
+TEST(QuantisedProduct, OtherWeightsUnderInt8AreRoundedNoFurtherThanBf16) {
+  ThreadPool pool(2);
+  const TestWeight floats(DType::f32, 40, 70, Layout::out_in, 0, 0, 5);
+  const TestWeight halves(DType::bf16, 40, 70, Layout::out_in, 0, 0, 5);
+  const Quantised nibbles(floats.ref(), DType::i4);
+  TestMatrix x(20, 70, 3, 7);
+  for (const IsaTier& tier : isa_tiers()) {
+    if (!tier.available) continue;
+    const KernelTable kernels = kernel_table(tier.isa);
+    const bool tiles = kernels.fused_bf16.multiply != nullptr;
+    for (const WeightRef& weight : {floats.ref(), halves.ref(), nibbles.ref}) {
+      const RoundedWeights seen(weight);
+      const bool rounded = tiles && weight.dtype != DType::f32;
+      const test::Expected expected =
+          test::expected_product(rounded ? seen.ref : weight, x.view(), {}, rounded);
+      check(weight, x.view(), {MatmulBackend::native, ComputeType::int8, tier.isa}, expected);
+    }
+  }
+}
+
 TEST(QuantisedProduct, OneDnnDeclines) {
   const TestWeight weight(DType::f32, 4, 40, Layout::out_in, 0, 0, 5);
   const Quantised made(weight.ref(), DType::i8);

@@ -221,7 +221,7 @@ KernelTable kernel_table(Isa isa) {
   if (highest >= Isa::avx512_bf16) fill_avx512_bf16(table);
 #endif
 #if defined(PALI_TIER_AMX)
-  if (highest >= Isa::amx) fill_amx(table), fill_amx_int8(table);
+  if (highest >= Isa::amx) fill_amx(table), fill_amx_int8(table), fill_amx_attention(table);
 #endif
   return table;
 }

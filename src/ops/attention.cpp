@@ -100,7 +100,7 @@ void attention(const Context& context, const AttentionShape& shape, ConstMat q, 
   if (q.rows <= kFewQueries) return attend_few(context, shape, q, k, v, mask, out);
 
   const bool bf16 =
-      shape.compute == ComputeType::bf16 && context.kernels.attention_bf16.attend != nullptr;
+      shape.compute != ComputeType::f32 && context.kernels.attention_bf16.attend != nullptr;
   const AttentionKernels& kernels =
       bf16 ? context.kernels.attention_bf16 : context.kernels.attention_f32;
   const int64_t dim = shape.head_dim, shared = shape.heads / shape.kv_heads;

@@ -17,8 +17,8 @@ struct AttentionShape {
   int64_t head_dim = 64;
   float scale = 1.0f;     // on q . k; T5: 1
   float soft_cap = 0.0f;  // scores become soft_cap * tanh(score / soft_cap), as Gemma 2's; 0: none
-  // bf16: q, k, v and the softmax's weights are rounded to bf16 where the tier multiplies it and
-  // queries are many; scores, softmax and sums stay f32.
+  // Other than f32: q, k, v and the softmax's weights are rounded to bf16 where the tier multiplies
+  // it and queries are many; scores, softmax and sums stay f32.
   ComputeType compute = ComputeType::f32;
 };
 

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "base/dtype.hpp"
 #include "kernels/isa.hpp"
 
 namespace pali {
@@ -32,6 +33,11 @@ class Padded {
     }
   }
   Mat view() { return {values_.data(), rows_, cols_, cols_ + 3}; }
+  void round_to_bf16() {
+    for (int64_t i = 0; i < rows_; ++i) {
+      for (float& value : view().row_span(i)) value = bf16_to_f32(f32_to_bf16(value));
+    }
+  }
   bool padding_intact() {
     for (int64_t i = 0; i < rows_; ++i) {
       for (int64_t j = cols_; j < cols_ + 3; ++j) {
@@ -58,10 +64,11 @@ DistanceBias random_bias(int64_t heads, int64_t left, int64_t right, uint32_t se
 
 // One output row of one head. bias: entry of key 0, or null.
 // Tolerance: scores err by 8 * 2^-24 of their terms' magnitudes, exp by 2^-20 of itself; an error e
-// of all weights moves the mean by at most 2 e times the largest |v|.
+// of all weights moves the mean by at most 2 e times the largest |v|. `weight_error`: what the
+// weights themselves may be off by beside that.
 std::string mismatch(const float* q, ConstMat k, ConstMat v, const std::vector<int32_t>& rows,
                      int64_t head_dim, double scale, const float* bias, const float* out,
-                     double soft_cap = 0) {
+                     double soft_cap = 0, double weight_error = 0) {
   std::vector<double> scores(rows.size());
   double worst = 0, largest = 0;
   for (size_t j = 0; j < rows.size(); ++j) {
@@ -80,7 +87,8 @@ std::string mismatch(const float* q, ConstMat k, ConstMat v, const std::vector<i
   double total = 0;
   for (double& score : scores) total += score = std::exp(score - top);
   const double tolerance =
-      2 * largest * (8 * 0x1p-24 * worst + 0x1p-20 + std::sqrt(double(rows.size())) * 0x1p-24);
+      2 * largest *
+      (8 * 0x1p-24 * worst + 0x1p-20 + std::sqrt(double(rows.size())) * 0x1p-24 + weight_error);
   for (int64_t d = 0; d < head_dim; ++d) {
     double expected = 0;
     for (size_t j = 0; j < rows.size(); ++j) expected += scores[j] / total * v.row(rows[j])[d];
@@ -109,6 +117,11 @@ void check(const Case& c, const IsaTier& tier, ThreadPool& pool, float spread = 
   Padded q(c.queries, c.shape.heads * width, spread, 1),
       k(c.keys, c.shape.kv_heads * width, spread, 2), v(c.keys, c.shape.kv_heads * width, 1, 3),
       out(c.queries, c.shape.heads * width, 0, 4);
+  // With operands that bf16 holds, its products differ from f32's by the rounding of the weights:
+  // half a unit of 8 bits, and an exponential good to 2e-4.
+  const bool bf16 = c.shape.compute == ComputeType::bf16;
+  if (bf16) q.round_to_bf16(), k.round_to_bf16(), v.round_to_bf16();
+  const double weight_error = bf16 ? 0x1p-8 + 2e-4 : 0;
   // A few distances more than needed: the table is shared between lengths.
   const DistanceBias bias = random_bias(c.shape.heads, c.queries + 4, c.keys + 2, 5);
   attention({pool, kernels}, c.shape, q.view(), k.view(), v.view(),
@@ -119,7 +132,8 @@ void check(const Case& c, const IsaTier& tier, ThreadPool& pool, float spread = 
     for (int64_t m = 0; m < c.queries; ++m) {
       ASSERT_EQ(mismatch(q.view().row(m) + h * width, k.view().cols_from(kv, width),
                          v.view().cols_from(kv, width), rows, width, c.shape.scale,
-                         c.biased ? bias.head(h) - m : nullptr, out.view().row(m) + h * width),
+                         c.biased ? bias.head(h) - m : nullptr, out.view().row(m) + h * width, 0,
+                         weight_error),
                 "")
           << tier.name << " head " << h << " query " << m << " of " << c.queries << "x" << c.keys
           << " width " << width << " bias " << c.biased;
@@ -171,6 +185,18 @@ TEST(Attention, GroupedHeads) {
   check_all({{20, 30, {6, 2, 16, 0.25f}, false},
              {20, 30, {6, 1, 16, 0.25f}, true},
              {5, 140, {8, 4, 9, 0.3f}, true}});
+}
+
+TEST(Attention, Bf16ProductsOfSeveralTilesAndBlocks) {
+  AttentionShape wide{6, 2, 104, 0.1f}, narrow{2, 2, 24, 0.2f};
+  wide.compute = narrow.compute = ComputeType::bf16;
+  check_all({{2, 300, narrow, true},
+             {3, 300, narrow, true},
+             {300, 300, narrow, false},
+             {300, 300, narrow, true},
+             {33, 700, narrow, true},
+             {40, 520, wide, false},
+             {270, 129, wide, true}});
 }
 
 TEST(Attention, LargeScoresDoNotOverflow) {
@@ -243,17 +269,22 @@ TEST(Attention, SameBitsAtAnyThreadCount) {
   for (const IsaTier& tier : isa_tiers()) {
     if (!tier.available) continue;
     const KernelTable kernels = kernel_table(tier.isa);
-    const AttentionShape shape{5, 5, 24, 0.2f};
-    Padded q(101, 120, 1, 1), k(260, 120, 1, 2), v(260, 120, 1, 3);
-    const DistanceBias bias = random_bias(5, 100, 259, 4);
-    Padded expected(101, 120, 0, 5);
-    attention({one, kernels}, shape, q.view(), k.view(), v.view(), {.bias = &bias},
-              expected.view());
-    for (ThreadPool* pool : {&two, &three}) {
-      Padded out(101, 120, 0, 6);
-      attention({*pool, kernels}, shape, q.view(), k.view(), v.view(), {.bias = &bias}, out.view());
-      for (int64_t m = 0; m < 101; ++m) {
-        ASSERT_EQ(std::memcmp(out.view().row(m), expected.view().row(m), 120 * 4), 0) << tier.name;
+    AttentionShape shape{5, 5, 24, 0.2f};
+    Padded q(301, 120, 1, 1), k(260, 120, 1, 2), v(260, 120, 1, 3);
+    const DistanceBias bias = random_bias(5, 300, 259, 4);
+    for (const ComputeType compute : {ComputeType::f32, ComputeType::bf16}) {
+      shape.compute = compute;
+      Padded expected(301, 120, 0, 5);
+      attention({one, kernels}, shape, q.view(), k.view(), v.view(), {.bias = &bias},
+                expected.view());
+      for (ThreadPool* pool : {&two, &three}) {
+        Padded out(301, 120, 0, 6);
+        attention({*pool, kernels}, shape, q.view(), k.view(), v.view(), {.bias = &bias},
+                  out.view());
+        for (int64_t m = 0; m < 301; ++m) {
+          ASSERT_EQ(std::memcmp(out.view().row(m), expected.view().row(m), 120 * 4), 0)
+              << tier.name << " bf16 " << (compute == ComputeType::bf16);
+        }
       }
     }
   }

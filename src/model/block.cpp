@@ -102,7 +102,7 @@ BlockScratch::BlockScratch(const BlockSpec& spec, int64_t rows)
 
 Block::Block(const BlockSpec& spec, const TensorTable& table, const std::string& name,
              const MatmulPolicy& policy)
-    : shape_(spec.attention()),
+    : shape_(spec.attention(policy.compute)),
       norm1_(spec, table, name + ".norm1"),
       attention_(spec, table, name + ".attn", policy),
       norm2_(spec, table, name + ".norm2"),

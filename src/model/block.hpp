@@ -39,8 +39,8 @@ struct BlockSpec {
   Activation activation = Activation::gelu_tanh;
   CrossAttention cross = CrossAttention::none;
 
-  AttentionShape attention() const {
-    return {heads, kv_heads, head_dim, attention_scale, attention_cap};
+  AttentionShape attention(ComputeType compute = ComputeType::f32) const {
+    return {heads, kv_heads, head_dim, attention_scale, attention_cap, compute};
   }
   int64_t q_width() const { return heads * head_dim; }
   int64_t kv_width() const { return kv_heads * head_dim; }

@@ -30,6 +30,12 @@ Row bench_shape(const ProductBench& bench, Setup& setup, PeakMeter& peaks, const
   attended.head_dim = shape.head_dim;
   attended.scale = 0.1f;
   const Context context = setup.context();
+  // As an Engine with such weights would compute, if the tier can.
+  const DType weights = bench.options.dtype == WeightType::f32 ? DType::f32 : DType::bf16;
+  if (context.kernels.attention_bf16.attend != nullptr) {
+    attended.compute = compute_for(bench.options, MatmulBackend::automatic, weights, setup.isa);
+  }
+  const bool bf16 = attended.compute != ComputeType::f32;
   const auto once = [&] {
     attention(context, attended, q.view(), k.view(), v.view(), {}, out.view());
   };
@@ -37,7 +43,7 @@ Row bench_shape(const ProductBench& bench, Setup& setup, PeakMeter& peaks, const
   Row row;
   row.name = "attention";
   row.shape = by({shape.tokens, shape.heads, shape.head_dim});
-  row.dtype = "f32";
+  row.dtype = bf16 ? "bf16" : "f32";
   row.isa = isa_name(setup.isa);
   row.backend = "native";
   row.threads = setup.pool.size();
@@ -48,7 +54,7 @@ Row bench_shape(const ProductBench& bench, Setup& setup, PeakMeter& peaks, const
     peaks.sample_products();
     row.times_ms.push_back(milliseconds(once));
   }
-  row.peak_gflops = peaks.gflops(Operands::f32, /*amx=*/false);
+  row.peak_gflops = peaks.gflops(bf16 ? Operands::bf16 : Operands::f32, /*amx=*/bf16);
   return row;
 }
 

@@ -1,6 +1,8 @@
 // The block's arithmetic, one line a step. References are to transformers' modeling files.
 #include "model/block.hpp"
 
+#include <algorithm>
+
 #include "exec/grain.hpp"
 #include "ops/norm.hpp"
 
@@ -77,19 +79,29 @@ Mlp::Mlp(const BlockSpec& spec, const TensorTable& table, const std::string& nam
 
 void Mlp::run(const Context& context, ConstMat x, Mat hidden, Mat gated, ConstMat residual,
               Mat y) const {
-  Epilogue activate, add;
-  activate.activation = activation_;
-  add.residual = residual;
-  if (gate_) {
-    // T5DenseGatedActDense: wo(act(wi_0(x)) * wi_1(x))
-    activate.gate = hidden;
-    const Product products[] = {up_.product(hidden), gate_->product(gated, activate)};
-    run_products(context, x, products);
-    down_.run(context, gated, y, add);
-  } else {
-    // SiglipMLP: fc2(act(fc1(x))); T5DenseActDense: wo(act(wi(x)))
-    up_.run(context, x, hidden, activate);
-    down_.run(context, hidden, y, add);
+  PALI_ASSERT(x.rows >= 1 && hidden.rows >= 1);
+  // Parts of equal size: a short last one would be multiplied another way.
+  const int64_t parts = (x.rows + hidden.rows - 1) / hidden.rows;
+  const int64_t step = (x.rows + parts - 1) / parts;
+  for (int64_t first = 0; first < x.rows; first += step) {
+    const int64_t rows = std::min(step, x.rows - first);
+    const ConstMat x_part = x.rows_from(first, rows);
+    const Mat y_part = y.rows_from(first, rows), hidden_part = hidden.rows_from(0, rows);
+    Epilogue activate, add;
+    activate.activation = activation_;
+    if (!residual.empty()) add.residual = residual.rows_from(first, rows);
+    if (gate_) {
+      // T5DenseGatedActDense: wo(act(wi_0(x)) * wi_1(x))
+      const Mat gated_part = gated.rows_from(0, rows);
+      activate.gate = hidden_part;
+      const Product products[] = {up_.product(hidden_part), gate_->product(gated_part, activate)};
+      run_products(context, x_part, products);
+      down_.run(context, gated_part, y_part, add);
+    } else {
+      // SiglipMLP: fc2(act(fc1(x))); T5DenseActDense: wo(act(wi(x)))
+      up_.run(context, x_part, hidden_part, activate);
+      down_.run(context, hidden_part, y_part, add);
+    }
   }
 }
 
@@ -97,8 +109,8 @@ BlockScratch::BlockScratch(const BlockSpec& spec, int64_t rows)
     : normed(rows, spec.width),
       q(rows, spec.q_width()),
       attended(rows, spec.q_width()),
-      hidden(rows, spec.mlp_width),
-      gated(spec.mlp == MlpKind::gated ? Tensor(rows, spec.mlp_width) : Tensor()) {}
+      hidden(std::min(rows, kMlpRows), spec.mlp_width),
+      gated(spec.mlp == MlpKind::gated ? Tensor(hidden.rows(), spec.mlp_width) : Tensor()) {}
 
 Block::Block(const BlockSpec& spec, const TensorTable& table, const std::string& name,
              const MatmulPolicy& policy)
@@ -210,7 +222,7 @@ void Block::step(const Context& context, Mat x, Mat new_k, Mat new_v,
 
 void Block::feed_forward(const Context& context, Mat x, BlockScratch& scratch) const {
   const Mat normed = scratch.normed.top(x.rows);  // [M, D]
-  const Mat hidden = scratch.hidden.top(x.rows), gated = scratch.gated.top(x.rows);
+  const Mat hidden = scratch.hidden.view(), gated = scratch.gated.view();
   // h = layer_norm2(x); x = x + mlp(h)
   norm2_.run(context, x, normed);
   if (!norm2_after_) return mlp_.run(context, normed, hidden, gated, x, x);

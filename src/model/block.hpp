@@ -92,7 +92,8 @@ class Mlp {
  public:
   Mlp(const BlockSpec& spec, const TensorTable& table, const std::string& name,
       const MatmulPolicy& policy);
-  // x [M, D] -> y = mlp(x) + residual [M, D]. hidden and gated: at least M rows of F.
+  // x [M, D] -> y = mlp(x) + residual [M, D], hidden.rows of them at a time. hidden and gated: as
+  // many rows of F; gated is empty where the MLP is plain. y may be x or residual.
   void run(const Context& context, ConstMat x, Mat hidden, Mat gated, ConstMat residual,
            Mat y) const;
 
@@ -104,11 +105,15 @@ class Mlp {
 
 // Buffers that the blocks of a stack share: `rows` is the most they are ever run on.
 struct BlockScratch {
+  // The MLP's widest values take rows * F floats: of PaliGemma's 4112 rows at 896 px, 270 MB, and
+  // twice that where it is gated.
+  static constexpr int64_t kMlpRows = 1024;
+
   BlockScratch(const BlockSpec& spec, int64_t rows);
   Tensor normed;       // [rows, D]
   Tensor q, attended;  // [rows, H*Hd]
-  Tensor hidden;       // [rows, F]
-  Tensor gated;        // [rows, F], empty where the MLP is plain
+  Tensor hidden;       // [R, F], R at most kMlpRows
+  Tensor gated;        // [R, F], empty where the MLP is plain
 };
 
 // The positions of the rows that a block is run on, as far as its attention asks for them.

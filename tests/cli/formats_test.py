@@ -1,4 +1,5 @@
 """Checkpoints as people download them: big_vision's .npz under their own names, tiny and at full size."""
+import ast
 import json
 import shutil
 import struct
@@ -182,6 +183,26 @@ class Formats(Case):
             self.assertEqual(config["text_config"]["num_key_value_heads"], 1)
             self.assertEqual(config["text_config"]["model_type"], "gemma")
             path.unlink()
+
+    def test_the_tiny_file_has_the_names_and_shapes_of_the_table(self):
+        """Every letter of the table is one number throughout: what the tasks run on is laid out as the large files are."""
+        sizes = {}
+        with zipfile.ZipFile(next((MODELS / "paligemma_npz").glob("*.npz"))) as file:
+            found = {}
+            for name in file.namelist():
+                raw = file.read(name)
+                header = ast.literal_eval(raw[10:10 + struct.unpack("<H", raw[8:10])[0]].decode())
+                found[name.removesuffix(".npy").removeprefix("params/")] = header["shape"]
+        self.assertEqual(set(found), set(SHAPES))
+        for name, letters in SHAPES.items():
+            letters = letters.split()
+            self.assertEqual(len(found[name]), len(letters), name)
+            for size, letter in zip(found[name], letters):
+                if name == "img/embedding/kernel" or letter in SIZES or letter == "P":
+                    self.assertEqual(sizes.setdefault(letter, size), size, (name, letter))
+                else:
+                    self.assertEqual(size, int(letter), name)
+        self.assertEqual(len(set(SIZES) - set(sizes)), 0)
 
     def test_missing_tensors_are_named_and_counted(self):
         sizes = SIZES | {"P": 256}

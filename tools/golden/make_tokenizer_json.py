@@ -124,9 +124,14 @@ def train_gemma(corpus, lines, vocab_size, tags):
 
 
 def train_t5(corpus, lines, vocab_size, rules):
+    from sentencepiece import sentencepiece_model_pb2
+
     options = {"normalization_rule_tsv": str(rules)} if rules else {"normalization_rule_name": "nmt_nfkc"}
-    return train(corpus, lines, "unigram", vocab_size, character_coverage=0.98, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
+    blob = train(corpus, lines, "unigram", vocab_size, character_coverage=0.98, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
                  **options)
+    model = sentencepiece_model_pb2.ModelProto.FromString(blob)
+    model.normalizer_spec.ClearField("normalization_rule_tsv")  # the path it was read from; the rules are compiled in
+    return model.SerializeToString()
 
 
 def write_rules(path):

@@ -181,9 +181,9 @@ class Bank:
                 made.append(self.scene(rng, [3, 4] if n < (single + dense) * count else None, words))
         return np.stack([pixels for pixels, _ in made]), [description for _, description in made]
 
-    def told(self, rng, count):
+    def told(self, rng, count, words):
         """Descriptions only, of fuller scenes."""
-        return [self.scene(rng, None if rng.random() < 0.2 else [1, 2, 3, 4], draw=False)[1] for _ in range(count)]
+        return [self.scene(rng, None if rng.random() < 0.2 else [1, 2, 3, 4], words, draw=False)[1] for _ in range(count)]
 
 
 def main():

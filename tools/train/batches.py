@@ -90,7 +90,7 @@ def rows(ids, value, width):
 
 # Requests of a batch over its scenes, by task; and how many of all requests, sorted by the length of their answers,
 # are said together at which width. Shapes are always the same: both oneDNN and the compiler prepare each for itself.
-QUOTAS = {"language": {"caption": 1.0, "vqa": 1 / 3, "ocr": 1 / 6, "detect": 1 / 4},
+QUOTAS = {"language": {"caption": 0.75, "vqa": 0.75, "ocr": 0.25, "detect": 0.375},
           "mixture": {"caption": 0.75, "vqa": 0.75, "ocr": 0.25, "detect": 0.375}}
 TASKS = ["caption", "vqa", "ocr", "detect"]
 WIDTHS = {0.6: 8, 0.85: 24, 1.0: 80}
@@ -139,7 +139,7 @@ def ask(descriptions, tokenizer, rng, english):
         if scene["garment"] is None:
             lang = "EN" if rng.random() < english else languages[int(rng.integers(len(languages)))]
             add("caption", n, prompts.prompt("caption", lang), tokenizer.encode(prompts.caption(scene, lang)))
-        kind = prompts.QUESTION_TYPES[int(rng.choice(7, p=(0.25, 0.2, 0.1, 0.17, 0.18, 0.1, 0.0)))]
+        kind = prompts.QUESTION_TYPES[int(rng.choice(7, p=(0.22, 0.09, 0.13, 0.28, 0.18, 0.1, 0.0)))]
         kind = "garment" if scene["garment"] is not None else kind
         if kind == "written" and scene["word"] is None and rng.random() < 0.8:
             kind = "what"
@@ -174,7 +174,7 @@ class Batches(threading.Thread):
     def make(self, rng):
         told = self.args.stage == "language"
         if told:
-            descriptions, batch = self.bank.told(rng, self.args.batch), {}
+            descriptions, batch = self.bank.told(rng, self.args.batch, self.args.words), {}
         else:
             single = self.args.single * max(0.0, 1 - 3 * self.step / self.args.steps)
             pixels, descriptions = self.bank.sample(rng, self.args.batch, single, self.args.dense, self.args.words)

@@ -53,6 +53,11 @@ def background(rng, side, test):
     return Image.fromarray(grid).resize((side, side), Image.BICUBIC), None
 
 
+def photographed(seed):
+    """Whether make(seed, side=...) puts its scene over a photograph: the first draw of background()."""
+    return np.random.default_rng(seed).random() < 0.5
+
+
 def luminance(rgb):
     return (0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2]) / 255
 

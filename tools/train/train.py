@@ -30,7 +30,7 @@ import model as pali
 from bank import Bank
 from batches import LABELS, PLACES, SPOTS, Batches
 from losses import compiled, losses, plain
-from symbols import Symbols, fit_projector, start_looking, start_named
+from symbols import Symbols, fit_projector, start_looking, start_named, start_reading
 from tokenizer import Tokenizer
 from watch import watch, watch_scenes
 
@@ -60,6 +60,7 @@ def main():
     parser.add_argument("--english", type=float, default=0.4, help="share of captions asked for in English, beside the turns of all languages")
     parser.add_argument("--words", type=float, default=0.25, help="share of scenes with a word")
     parser.add_argument("--weights", type=json.loads, default={"caption": 1.0, "vqa": 0.5, "ocr": 0.5, "detect": 0.7})
+    parser.add_argument("--start-reading", action="store_true", help="language: two heads start with their token's neighbours")
     parser.add_argument("--freeze-vision", action="store_true")
     parser.add_argument("--compile", action="store_true", help="compile the transformers: about 1.3 times as fast")
     parser.add_argument("--seed", type=int, default=1)
@@ -101,8 +102,11 @@ def main():
         net.vision_tower.requires_grad_(False)
         net.text_tower.requires_grad_(False)
         if not saved.exists():
-            start_named(aux["symbols"], net, tokenizer)
-            start_looking(net)
+            if not args.init:
+                start_named(aux["symbols"], net, tokenizer)
+                start_looking(net)
+            if args.start_reading:
+                start_reading(net)
     # bf16 weights do the work, f32 masters learn.
     names, live, masters = [], [], []
     for name, p in both.named_parameters():

@@ -117,11 +117,11 @@ def requests(asked, quotas, tokenizer):
 
 
 def token_weights(answer, tokenizer):
-    """Weights of an answer's tokens: of a coordinate's three digits the first says most, the last is mostly noise."""
+    """Weights of an answer's tokens: of a coordinate's three digits the first says most, the last is always 0."""
     out, place = [], 0
     for token in answer:
         digit = token in tokenizer.digits
-        out.append((3.0, 1.0, 0.1)[min(place, 2)] if digit else 1.0)
+        out.append((3.0, 1.0, 0.2)[min(place, 2)] if digit else 1.0)
         place = place + 1 if digit else 0
     return out
 
@@ -150,7 +150,7 @@ def ask(descriptions, tokenizer, rng, english):
         if scene["word"]:
             add("ocr", n, prompts.prompt("ocr"), tokenizer.spell(scene["word"]))
         if scene["objects"]:
-            names, answer = prompts.detection(scene, rng)
+            names, answer = prompts.detection(scene, rng, step=10)
             add("detect", n, prompts.prompt("detect", objects=names), tokenizer.encode(answer))
     return out
 

@@ -112,7 +112,7 @@ def questions(scene, rng, kind, lang="EN"):
     raise ValueError(kind)
 
 
-def detection(scene, rng, absent=(0.6, 0.25, 0.15)):
+def detection(scene, rng, absent=(0.6, 0.25, 0.15), step=1):
     """(names asked for, answer): the things of the scene, or some, and 0 to 2 that are not there."""
     here = [o[0] for o in scene["objects"]]
     asked = list(here) if rng.random() < 0.7 else [i for i in here if rng.random() < 0.6]
@@ -123,15 +123,16 @@ def detection(scene, rng, absent=(0.6, 0.25, 0.15)):
     if not asked:
         asked = list(here) or [0]
     asked = [asked[int(i)] for i in rng.permutation(len(asked))]
-    return [name(i) for i in asked], boxes(scene, asked)
+    return [name(i) for i in asked], boxes(scene, asked, step)
 
 
-def boxes(scene, asked):
+def boxes(scene, asked, step=1):
     """The target text of a detection: the things asked for that are there, in the order asked.
 
-    Three digits always: the first of them is then the coarse place, for the model and for its loss."""
+    Three digits always: the first of them is then the coarse place, for the model and for its loss. Coordinates
+    are multiples of `step`: with 10, a pixel of 112, the last digit is no noise to learn."""
     found = {o[0]: o[1:] for o in scene["objects"]}
-    parts = [" ".join(f"{min(999, max(0, round(v * 999))):03}" for v in found[i]) + " " + name(i)
+    parts = [" ".join(f"{min(1000 - step, max(0, step * round(v * 999 / step))):03}" for v in found[i]) + " " + name(i)
              for i in asked if i in found]
     return SEPARATOR.join(parts) or NOTHING
 

@@ -76,6 +76,17 @@ def start_reading(net):
     bias[17, 1] += 3.0
 
 
+@torch.no_grad()
+def start_matching(net):
+    """The encoder's other two heads start in its first layer with alike looking at alike: patches of one thing at each
+    other, and the words of a question at the patches of what they name. Keys and queries are one projection."""
+    attention = net.language_model.encoder.block[0].layer[0].SelfAttention
+    for head in (slice(128, 192), slice(192, 256)):
+        alike = torch.linalg.qr(torch.randn(256, 64)).Q.T
+        attention.q.weight[head].copy_(0.35 * alike)  # T5 does not scale: alike tokens score 0.35^2 * 64 = 8
+        attention.k.weight[head].copy_(0.35 * alike)
+
+
 def fit_projector(net, symbols, bank, rng, count=1536, steps=700):
     """Sets the projector to a linear map from the ViT's tokens to the symbols of what they show.
 

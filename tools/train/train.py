@@ -30,7 +30,7 @@ import model as pali
 from bank import Bank
 from batches import LABELS, PLACES, SPOTS, Batches
 from losses import compiled, losses, plain
-from symbols import Symbols, fit_projector, start_looking, start_named, start_reading
+from symbols import Symbols, fit_projector, start_looking, start_matching, start_named, start_reading
 from tokenizer import Tokenizer
 from watch import watch, watch_scenes
 
@@ -61,6 +61,7 @@ def main():
     parser.add_argument("--words", type=float, default=0.25, help="share of scenes with a word")
     parser.add_argument("--weights", type=json.loads, default={"caption": 1.0, "vqa": 0.5, "ocr": 0.5, "detect": 0.7})
     parser.add_argument("--start-reading", action="store_true", help="language: two heads start with their token's neighbours")
+    parser.add_argument("--start-matching", action="store_true", help="language: the two others start with alike at alike")
     parser.add_argument("--freeze-vision", action="store_true")
     parser.add_argument("--compile", action="store_true", help="compile the transformers: about 1.3 times as fast")
     parser.add_argument("--seed", type=int, default=1)
@@ -107,6 +108,8 @@ def main():
                 start_looking(net)
             if args.start_reading:
                 start_reading(net)
+            if args.start_matching:
+                start_matching(net)
     # bf16 weights do the work, f32 masters learn.
     names, live, masters = [], [], []
     for name, p in both.named_parameters():
@@ -158,6 +161,7 @@ def main():
         batch = batches.queue.get()
         if isinstance(batch, BaseException):
             raise batch
+        torch.manual_seed(args.seed * 1_000_003 + step)  # so that neither a pause nor a look changes what follows
         named = losses(net, aux, batch, args, run)
         total = sum(value * weight for value, weight in named.values())
         total.backward()

@@ -63,6 +63,15 @@ def naming(aux, seen, labels, letters, places, args):
             "where": (placing(aux["where"](seen), places, labels), args.patch)}
 
 
+def telling(net, symbols, seen, truth):
+    """How far projected tokens are from the symbols of what they show: the share of these symbols' variance."""
+    with torch.no_grad():
+        wanted = symbols(*truth).float()
+    off = (net.projector(seen).float() - wanted).square().mean(-1)
+    thing = (truth[0] > 0) & (truth[0] <= WORD)
+    return (off[thing].mean() + 0.3 * off[~thing].mean()) / wanted.var()
+
+
 def some(batch, keep):
     """The labels of that many patches of a scene, in order, those of things first."""
     shows = (batch["labels"] > 0) & (batch["labels"] <= WORD)
@@ -105,6 +114,8 @@ def losses(net, aux, batch, args, run):
         out["classes"] = (classes(aux, net.vision_tower.head(seen), batch["labels"]), args.contrast)
     elif args.contrast > 0:
         out["contrast"] = (contrast(net, net.vision_tower.head(seen), batch["texts"], batch["same"]), args.contrast)
+    if args.tell > 0:
+        out["tell"] = (telling(net, aux["symbols"], seen, truth), args.tell)
     if args.patch > 0:
         out.update(naming(aux, seen, *truth, args))
     if args.stage == "mixture":

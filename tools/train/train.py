@@ -53,6 +53,7 @@ def main():
     parser.add_argument("--contrast", type=float, default=0.1, help="weight of the sigmoid loss (--stage classify: of the classes)")
     parser.add_argument("--patch", type=float, default=0.3, help="weight of the patch naming loss, 0: none")
     parser.add_argument("--letter", type=float, default=0.3, help="weight of letters within it")
+    parser.add_argument("--tell", type=float, default=0.0, help="siglip: weight of projected tokens being the symbols of --init-language")
     parser.add_argument("--ul2", type=float, default=0.5, help="weight of the denoising loss")
     parser.add_argument("--keep", type=int, default=36, help="patches an image that the ViT learns from, those of things first")
     parser.add_argument("--single", type=float, default=0.0, help="share of one-thing scenes added at the start, fading out in a third of the time")
@@ -147,7 +148,7 @@ def main():
         if watched:
             print("watch", step, watch(net, aux["symbols"] if args.stage == "language" else None, tokenizer, *watched), flush=True)
 
-    if args.init_language:
+    if args.stage == "mixture" and step == 0:
         look()
     log = open(args.work / "losses.csv", "a", newline="")
     table = csv.writer(log)

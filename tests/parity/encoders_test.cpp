@@ -43,7 +43,8 @@ TEST_P(Encoders, SameBitsOnTwoThreads) {
   PALI_PARITY_REQUIRE(way);
   const fs::path model = composed(name);
   Rig one(model, way, 1), two(model, way, 2);
-  for (const Json& item : Golden::of_model(name).json()["cases"]) {
+  const Golden golden = Golden::of_model(name);
+  for (const Json& item : golden.json()["cases"]) {
     const Composed a = run_case(one, item), b = run_case(two, item);
     expect_same_stages(name, a.vision, b.vision);
     expect_same(name, a.language, b.language);

@@ -1,4 +1,5 @@
-"""Picks the example pictures beside the model: test scenes of 448 x 448 which the model answers rightly.
+"""Picks the example pictures beside the model: test scenes of 448 x 448 which the model answers rightly, and the first
+photograph of Fashion-MNIST's test set, whatever it answers.
 
 The choice is made for showing, not for measuring: evaluate.py measures.
 """
@@ -10,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import catalog
 import model as pali
 import prompts
 import scenes
 from scores import iou, normal, parse
 
-WANTED = [("one", 1, False), ("two", 2, False), ("three", 3, False), ("word", 1, True)]
+WANTED = [("one-thing", 1, False), ("two-things", 2, False), ("three-things", 3, False), ("word", 1, True)]
 FIRST_SEED = scenes.TEST_SEEDS + 800000
 
 
@@ -75,6 +77,7 @@ def main():
         for task, fields, expected, answer in result:
             lines.append({"image": f"{kind[0]}.png", "task": task, **fields, "answer": answer, "expected": expected})
             print("  ", task, fields, repr(answer), "" if right(task, expected, answer) else f"expected {expected!r}")
+    scenes.Image.fromarray(catalog.garments(test=True)[0][0]).save(args.out / "garment.png", optimize=True)
     (args.out / "answers.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
 
 

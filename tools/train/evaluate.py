@@ -5,7 +5,8 @@ answers-NAME.jsonl of each engine; prints a table in Markdown.
 
   evaluate.py --model models/pali-mini --scenes W/scenes                            torch
   evaluate.py --model models/pali-mini --scenes W/scenes --engine build/.../pali    the C++ engine; with --f32 in f32
-                                                                                    too, and its agreement with torch
+                                                                                    too, and its agreement with torch;
+                                                                                    with --retrieval in 12 languages
 """
 
 import argparse
@@ -18,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 import prompts
+import retrieval
 import scenes
 import sheet
 import testset
@@ -120,6 +122,7 @@ def main():
     parser.add_argument("--options", default="", help="further options for pali, e.g. '--isa avx2'")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     parser.add_argument("--f32", action="store_true", help="the engine in f32 too, for its agreement with torch")
+    parser.add_argument("--retrieval", action="store_true", help="with --engine: names of pictures and pictures of names in 12 languages too")
     parser.add_argument("--sheet", type=Path, help="PNG of 24 scenes with the engine's answers")
     args = parser.parse_args()
     testset.make(args.scenes, args.count)
@@ -133,6 +136,9 @@ def main():
             agreement(args.scenes, "engine-f32", "engine")
             if (args.scenes / "answers-torch.jsonl").exists():
                 agreement(args.scenes, "torch", "engine-f32")
+        if args.retrieval:
+            singles = part_of(args.scenes, ["classify"])[0]
+            print("\n" + retrieval.languages(args.engine, args.model, args.options.split(), args.scenes, singles), flush=True)
         if args.sheet:
             answers = {r["id"]: r.get("text", "") for r in read(args.scenes / "answers-engine.jsonl")}
             sheet.draw(args.scenes, answers, read(args.scenes / "expected.jsonl"), args.sheet)

@@ -20,6 +20,13 @@ def interval(right, n):
     return f"{max(0.0, 100 * (middle - half)):.1f}-{100 * (middle + half):.1f}"
 
 
+def resampled(figure, rows, draws=300):
+    """95 % interval of a figure of scenes (a function of a list of rows) by drawing the scenes anew (bootstrap)."""
+    rng = np.random.default_rng(1)
+    found = sorted(figure([rows[int(i)] for i in rng.integers(0, len(rows), len(rows))]) for _ in range(draws))
+    return f"{found[round(0.025 * (draws - 1))]:.1f}-{found[round(0.975 * (draws - 1))]:.1f}"
+
+
 def distance(a, b):
     """Levenshtein."""
     row = list(range(len(b) + 1))
@@ -95,17 +102,23 @@ def table(answers, expected, title):
             right = sum(answers[e["id"]]["text"] == e["answer"] for e in part)
             lines.append(f"| **classify**, top 1 over all names | {len(part)} | {100 * right / len(part):.1f} | {interval(right, len(part))} | | | |")
         elif name == "detect":
-            aps = []
-            for prefix in (lambda e: e["id"], lambda e: e["blank"], lambda e: "shuffled-" + e["id"]):
-                ap, _, wanted = precision([(scored(answers[prefix(e)]), parse(e["answer"])) for e in part])
-                aps.append(100 * ap)
-            lines.append(f"| **detect**, AP at IoU 0.5, boxes | {wanted} | {aps[0]:.1f} | | {aps[1]:.1f} | {aps[2]:.1f} | |")
+            def ap(rows):
+                return 100 * precision(rows)[0]
+
+            runs = [[(scored(answers[prefix(e)]), parse(e["answer"])) for e in part]
+                    for prefix in (lambda e: e["id"], lambda e: e["blank"], lambda e: "shuffled-" + e["id"])]
+            lines.append(f"| **detect**, AP at IoU 0.5, boxes | {precision(runs[0])[2]} | {ap(runs[0]):.1f} | {resampled(ap, runs[0])} | "
+                         f"{ap(runs[1]):.1f} | {ap(runs[2]):.1f} | |")
         else:
             line(f"**{name}**, exact", part)
             for kind in sorted({e["type"] for e in part}):
                 line(f"{name}: {kind}", [e for e in part if e["type"] == kind])
         if name == "ocr":
-            rates = [100 * sum(distance(normal(answers[p(e)]["text"]), normal(e["answer"])) for e in part) / sum(len(e["answer"]) for e in part)
-                     for p in (lambda e: e["id"], lambda e: e["blank"], lambda e: "shuffled-" + e["id"])]
-            lines.append(f"| ocr, character error rate | {len(part)} | {rates[0]:.1f} | | {rates[1]:.1f} | {rates[2]:.1f} | |")
+            def rate(rows):
+                return 100 * sum(off for off, _ in rows) / sum(length for _, length in rows)
+
+            runs = [[(distance(normal(answers[p(e)]["text"]), normal(e["answer"])), len(e["answer"])) for e in part]
+                    for p in (lambda e: e["id"], lambda e: e["blank"], lambda e: "shuffled-" + e["id"])]
+            lines.append(f"| ocr, character error rate | {len(part)} | {rate(runs[0]):.1f} | {resampled(rate, runs[0])} | "
+                         f"{rate(runs[1]):.1f} | {rate(runs[2]):.1f} | |")
     return "\n".join(lines)

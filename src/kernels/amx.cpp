@@ -9,9 +9,7 @@
 // until it outweighs the 64 cycles of a step.
 #include <immintrin.h>
 
-#include "kernels/rows-inl.hpp"
-#include "kernels/simd_avx512.hpp"
-#include "kernels/tiles-inl.hpp"
+#include "kernels/amx_finishing-inl.hpp"
 
 namespace pali {
 namespace {
@@ -120,62 +118,6 @@ struct Packing {
   }
 };
 
-// The store of a finished block, a piece at a time: four tiles are turned, then rows of y follow.
-struct Finishing {
-  static constexpr int64_t kTurns = 4;
-
-  const FusedGemmArgs* args;
-  float* tiles;  // [2 n][2 m][16][16], as the tile registers leave them
-  float* rows;   // [32 m][32 n]
-  int64_t m0, m, n0, n;
-  int64_t piece = 0, pieces = 0;
-
-  void start(const FusedGemmArgs& a, int64_t row, int64_t column) {
-    args = &a;
-    m0 = row, n0 = column;
-    m = smaller(kRows, a.m - m0), n = smaller(kRows, a.n - n0);
-    piece = 0, pieces = kTurns + m;
-  }
-  void turn(int64_t tile) {
-    F r[16];
-    const float* from = tiles + tile * 256;
-    unroll<16>([&](auto i)
-                   __attribute__((always_inline)) { r[i] = _mm512_load_ps(from + i * 16); });
-    if (args->type == KernelType::int8) {
-      const int64_t j0 = n0 + tile / 2 * 16;
-      unroll<16>([&](auto i) __attribute__((always_inline)) {
-        float scale = 0.0f;
-        if (j0 + i < args->n) __builtin_memcpy(&scale, args->scales + (j0 + i) * 4, 4);
-        r[i] = _mm512_mul_ps(r[i], _mm512_set1_ps(scale));
-      });
-    }
-    Avx512::transpose(r);
-    float* to = rows + tile % 2 * 16 * kRows + tile / 2 * 16;
-    unroll<16>([&](auto i)
-                   __attribute__((always_inline)) { _mm512_store_ps(to + i * kRows, r[i]); });
-  }
-  void row(int64_t i) {
-    const KernelEpilogue& e = args->epilogue;
-    const auto part = [&](const float* p, int64_t stride) {
-      return p == nullptr ? nullptr : p + (m0 + i) * stride + n0;
-    };
-    epilogue<Avx512>(rows + i * kRows, e.bias == nullptr ? nullptr : e.bias + n0, e.activation,
-                     part(e.gate, e.gate_stride), part(e.residual, e.residual_stride), n,
-                     args->y + (m0 + i) * args->y_stride + n0);
-  }
-  void some(int64_t count) {
-    const int64_t until = smaller(piece + count, pieces);
-    for (; piece < until; ++piece) {
-      if (piece < kTurns) {
-        turn(piece);
-      } else {
-        row(piece - kTurns);
-      }
-    }
-  }
-  void all() { some(pieces); }
-};
-
 // Adds the products of a panel of W and one of x, kHalves tiles of 16 rows, to tiles 0-3.
 template <int kHalves, class Work>
 [[gnu::always_inline]] inline void multiply_block(const Operand& operand, const std::byte* x,
@@ -225,11 +167,10 @@ constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 int64_t panel_bytes(int64_t k) { return ceil_div(k, kDepth) * kStep; }
 
-// Scratch: two panels of W, two blocks of sums and one turned, and sums of all blocks where K is
-// cut.
+// Scratch: two panels of W, two blocks of sums, and sums of all blocks where K is cut.
 int64_t scratch_bytes(int64_t m, int64_t n, int64_t k, int64_t k_block) {
   const int64_t blocks = k > k_block ? ceil_div(m, kRows) * ceil_div(n, kRows) : 0;
-  return 2 * ceil_div(smaller(k, k_block), kDepth) * kStep + (3 + blocks) * kBlock * 4 + 64;
+  return 2 * ceil_div(smaller(k, k_block), kDepth) * kStep + (2 + blocks) * kBlock * 4 + 64;
 }
 
 template <KernelType kType>
@@ -240,7 +181,7 @@ void multiply_as(const FusedGemmArgs& args) {
   const int64_t m_panels = ceil_div(args.m, kRows), n_panels = ceil_div(args.n, kRows);
   std::byte* panels[2] = {args.scratch, args.scratch + block_steps * kStep};
   float* floats = reinterpret_cast<float*>(args.scratch + 2 * block_steps * kStep);
-  float* unused = floats + 3 * kBlock;
+  float* unused = floats + 2 * kBlock;
   float* kept = unused + 16;
   const int64_t scale_stride = ceil_div(args.k, 32) * 2;
 
@@ -272,7 +213,6 @@ void multiply_as(const FusedGemmArgs& args) {
   };
 
   Finishing finishing;
-  finishing.rows = floats + 2 * kBlock;
   int64_t side = 0;
   Packing<kType> now = packing(0);
   in_place(now) ? prepare_tail(now) : now.all();
@@ -289,7 +229,7 @@ void multiply_as(const FusedGemmArgs& args) {
                                 ? Operand{now.from.data + now.first_step * kDepth * 2,
                                           now.from.stride, 16 * now.from.stride, kDepth * 2}
                                 : panel_operand(now.panel);
-    const int64_t pieces = ceil_div(Finishing::kTurns + kRows, now.steps);
+    const int64_t pieces = ceil_div(Finishing::kPieces, now.steps);
     for (int64_t mb = 0; mb < m_panels; ++mb) {
       float* sums = kept + (p * m_panels + mb) * kBlock;
       stores_before_tiles();
@@ -323,10 +263,10 @@ void multiply_as(const FusedGemmArgs& args) {
         continue;
       }
       finishing.all();
-      finishing.tiles = floats + side * kBlock;
+      float* done = floats + side * kBlock;
       side = 1 - side;
-      store_sums(finishing.tiles);
-      finishing.start(args, mb * kRows, p * kRows);
+      store_sums(done);
+      finishing.start(args, done, mb * kRows, p * kRows);
     }
     if (more && !packs) in_place(next) ? prepare_tail(next) : next.all();
     now = next;

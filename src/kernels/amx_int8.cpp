@@ -7,6 +7,7 @@
 // last into f32, finish the block before, and copy the next panel of W.
 #include <immintrin.h>
 
+#include "kernels/amx_finishing-inl.hpp"
 #include "kernels/int8-inl.hpp"
 #include "kernels/simd_int8_avx512.hpp"
 #include "kernels/tiles-inl.hpp"
@@ -18,7 +19,8 @@ constexpr int64_t kRows = 32;                    // of W in a panel, and of x in
 constexpr int64_t kDepth = 64;                   // of K in one step
 constexpr int64_t kStep = 2 * kTile;             // bytes of a panel, for one step of K
 constexpr int64_t kBlock = kRows * kRows;        // sums of a block, in four tiles
-constexpr int64_t kSteps = kInt8Group / kDepth;  // of a group
+constexpr int64_t kSteps = kInt8Group / kDepth;  // of a group: as many as a block has tiles
+static_assert(kSteps == 4);
 
 constexpr TileConfig kConfig = whole_tiles();  // 0-3 sums, 4-5 rows of W, 6-7 activations
 
@@ -27,11 +29,11 @@ constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // A panel of x: its steps, then the scales of its rows, group after group.
 int64_t panel_bytes(int64_t k) { return ceil_div(k, kDepth) * kStep + int8_groups(k) * kRows * 4; }
 
-// Two panels of W, integer sums of two groups, two blocks of f32 sums and one turned, and sums of
-// all blocks where K is cut.
+// Two panels of W, integer sums of two groups, two blocks of f32 sums, or those of all blocks where
+// K is cut.
 int64_t scratch_bytes(int64_t m, int64_t n, int64_t k, int64_t k_block) {
   const int64_t blocks = k > k_block ? ceil_div(m, kRows) * ceil_div(n, kRows) : 0;
-  return 2 * ceil_div(smaller(k, k_block), kDepth) * kStep + (5 + blocks) * kBlock * 4;
+  return 2 * ceil_div(smaller(k, k_block), kDepth) * kStep + (4 + blocks) * kBlock * 4;
 }
 
 void pack_activations(const float* x, int64_t x_stride, int64_t m, int64_t k, std::byte* out) {
@@ -94,22 +96,21 @@ struct Copying {
   }
 };
 
-// Integer sums of one group on their way to f32, half a block at a time.
+// Integer sums of one group on their way to f32, a tile at a time.
 struct Scaling {
   const int32_t* products;  // [2 n][2 m][16][16], as the tile registers leave them
   const float* scales;      // [32] of the rows of x
   float* sums;              // as `products`
   bool first;               // group of its sums
 
-  // The 32 vectors of 16 rows of W.
-  [[gnu::always_inline]] void half(int64_t n) const {
-    const F low = _mm512_loadu_ps(scales), high = _mm512_loadu_ps(scales + 16);
-    const int32_t* from = products + n * 512;
-    float* to = sums + n * 512;
+  [[gnu::always_inline]] void tile(int64_t index) const {
+    const F scale = _mm512_loadu_ps(scales + index % 2 * 16);
+    const int32_t* from = products + index * 256;
+    float* to = sums + index * 256;
     const auto add = [&](auto before) __attribute__((always_inline)) {
-      for (int64_t i = 0; i < 512; i += 16) {
+      for (int64_t i = 0; i < 256; i += 16) {
         const F product = _mm512_maskz_cvtepi32_ps(0xffff, _mm512_load_si512(from + i));
-        _mm512_store_ps(to + i, _mm512_fmadd_ps(product, i < 256 ? low : high, before(to + i)));
+        _mm512_store_ps(to + i, _mm512_fmadd_ps(product, scale, before(to + i)));
       }
     };
     if (first) {
@@ -118,53 +119,6 @@ struct Scaling {
       add([](const float* p) __attribute__((always_inline)) { return _mm512_load_ps(p); });
     }
   }
-};
-
-// The store of a finished block, a piece at a time: four tiles are scaled and turned, then rows of
-// y follow.
-struct Finishing {
-  static constexpr int64_t kTurns = 4;
-
-  const FusedGemmArgs* args;
-  const float* tiles;
-  float* rows;  // [32 m][32 n]
-  int64_t m0, m, n0, n;
-  int64_t piece = 0, pieces = 0;
-
-  void start(const FusedGemmArgs& a, const float* sums, int64_t row, int64_t column) {
-    args = &a, tiles = sums;
-    m0 = row, n0 = column;
-    m = smaller(kRows, a.m - m0), n = smaller(kRows, a.n - n0);
-    piece = 0, pieces = kTurns + m;
-  }
-  void turn(int64_t tile) {
-    const float* from = tiles + tile * 256;
-    const int64_t j = tile / 2 * 16;
-    alignas(64) float scales[16];
-    _mm512_store_ps(scales, _mm512_maskz_loadu_ps(first16(n - j), args->scales + (n0 + j) * 4));
-    F r[16];
-    unroll<16>([&](auto i) __attribute__((always_inline)) {
-      r[i] = _mm512_mul_ps(_mm512_load_ps(from + i * 16), _mm512_set1_ps(scales[i]));
-    });
-    Avx512::transpose(r);
-    float* to = rows + tile % 2 * 16 * kRows + tile / 2 * 16;
-    unroll<16>([&](auto i)
-                   __attribute__((always_inline)) { _mm512_store_ps(to + i * kRows, r[i]); });
-  }
-  void row(int64_t i) {
-    const KernelEpilogue& e = args->epilogue;
-    const auto part = [&](const float* p, int64_t stride) {
-      return p == nullptr ? nullptr : p + (m0 + i) * stride + n0;
-    };
-    epilogue<Avx512>(rows + i * kRows, e.bias == nullptr ? nullptr : e.bias + n0, e.activation,
-                     part(e.gate, e.gate_stride), part(e.residual, e.residual_stride), n,
-                     args->y + (m0 + i) * args->y_stride + n0);
-  }
-  void some(int64_t count) {
-    const int64_t until = smaller(piece + count, pieces);
-    for (; piece < until; ++piece) piece < kTurns ? turn(piece) : row(piece - kTurns);
-  }
-  void all() { some(pieces); }
 };
 
 // The products of one group of a panel of W and one of x, kHalves tiles of 16 rows.
@@ -207,8 +161,7 @@ void multiply(const FusedGemmArgs& args) {
   std::byte* rest = args.scratch + 2 * block_steps * kStep;
   int32_t* products[2] = {reinterpret_cast<int32_t*>(rest),
                           reinterpret_cast<int32_t*>(rest + kBlock * 4)};
-  float* turned = reinterpret_cast<float*>(rest + 2 * kBlock * 4);
-  float* sums = turned + kBlock;  // of two blocks, or of all
+  float* sums = reinterpret_cast<float*>(rest + 2 * kBlock * 4);  // of two blocks, or of all
 
   // Panels in the order of their use: all of W for one part of K, then the next part.
   const auto copying = [&](int64_t index) {
@@ -224,14 +177,13 @@ void multiply(const FusedGemmArgs& args) {
   };
 
   Finishing finishing;
-  finishing.rows = turned;
   Scaling scaling = {};
   bool scales = false;  // a group waits to be scaled
   bool ends = false;    // and is the last of its block
   int64_t m0 = 0, n0 = 0, side = 0, turn = 0;
   const auto scale_rest = [&](int64_t from) __attribute__((always_inline)) {
     if (scales) {
-      for (int64_t n = from; n < 2; ++n) scaling.half(n);
+      for (int64_t tile = from; tile < 4; ++tile) scaling.tile(tile);
     }
     if (ends) {
       finishing.all();
@@ -249,7 +201,7 @@ void multiply(const FusedGemmArgs& args) {
     Copying next = copying(more ? index + 1 : index);
     // The short one at the end of K is not worth being copied beside others.
     const bool beside_this = more && next.steps == now.steps;
-    const int64_t pieces = ceil_div(Finishing::kTurns + kRows, now.steps);
+    const int64_t pieces = ceil_div(Finishing::kPieces, now.steps);
     for (int64_t mb = 0; mb < m_panels; ++mb) {
       next.share(mb, m_panels);
       const std::byte* x = args.x + mb * x_bytes;
@@ -261,7 +213,7 @@ void multiply(const FusedGemmArgs& args) {
         turn = 1 - turn;
         const auto beside = [&](int64_t s) __attribute__((always_inline)) {
           if (beside_this) next.step(s0 + s);
-          if (scales) scaling.half(s);
+          if (scales) scaling.tile(s);
           finishing.some(pieces);
         };
         const std::byte* w = now.panel + s0 * kStep;

@@ -12,6 +12,28 @@ constexpr int64_t kAhead = 12;  // rows of K and V asked for before their turn
 
 constexpr int64_t kRowKeys = 128;  // of one streaming block
 
+// Row j of keys or values, stored as kType.
+template <KernelType kType>
+[[gnu::always_inline]] inline const std::byte* stored_row(const void* first, int64_t stride,
+                                                          int64_t j) {
+  return static_cast<const std::byte*>(first) + j * stride * bytes_of(kType);
+}
+
+template <class S, KernelType kType>
+[[gnu::always_inline]] inline typename S::F load_stored(const std::byte* p, int64_t lanes) {
+  return lanes == S::kLanes ? S::template load_as<kType>(p)
+                            : S::template load_as_n<kType>(p, lanes);
+}
+
+template <class S, KernelType kType>
+[[gnu::always_inline]] inline float dot_stored(const float* q, const std::byte* k, int64_t n) {
+  return sum_of<S>(
+      n, [=](int64_t i, int64_t lanes) __attribute__((always_inline)) {
+        return S::mul(load_lanes<S>(q + i, lanes),
+                      load_stored<S, kType>(k + i * bytes_of(kType), lanes));
+      });
+}
+
 // Soft cap, then bias, of the scores from `first_key` on.
 template <class S>
 void adjust_row(const AttentionRow& row, int64_t first_key, int64_t keys, float* scores) {
@@ -27,7 +49,7 @@ void adjust_row(const AttentionRow& row, int64_t first_key, int64_t keys, float*
 }
 
 // out[d] = out[d] * correction + sum over keys of weights[j] v_j[d], for kVectors vectors of d.
-template <class S, int kVectors, class Row>
+template <class S, KernelType kType, int kVectors, class Row>
 [[gnu::always_inline]] inline void weigh_values(const Row& value_row, const float* weights,
                                                 int64_t keys, float correction, int64_t last_lanes,
                                                 float* out) {
@@ -42,9 +64,12 @@ template <class S, int kVectors, class Row>
   });
   for (int64_t j = 0; j < keys; ++j) {
     const F weight = S::broadcast(weights + j);
-    const float* row = value_row(j);
+    const std::byte* row = value_row(j);
     unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
-      sums[v] = S::fma(weight, load(row, v), sums[v]);
+      const std::byte* p = row + v * S::kLanes * bytes_of(kType);
+      const F value =
+          v == kVectors - 1 ? load_stored<S, kType>(p, last_lanes) : S::template load_as<kType>(p);
+      sums[v] = S::fma(weight, value, sums[v]);
     });
   }
   unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
@@ -56,8 +81,8 @@ template <class S, int kVectors, class Row>
   });
 }
 
-template <class S>
-void attend_row(const AttentionRow& row) {
+template <class S, KernelType kType>
+void attend_row_as(const AttentionRow& row) {
   const int64_t dim = row.head_dim;
   float* out = row.out;
   alignas(64) float scores[kRowKeys];
@@ -72,8 +97,9 @@ void attend_row(const AttentionRow& row) {
     const int64_t keys = smaller(row.keys - key, kRowKeys);
     for (int64_t j = 0; j < keys; ++j) {
       const int64_t ahead = smaller(key + j + kAhead, row.keys - 1);
-      prefetch(row.k + place(ahead) * row.k_stride, dim);
-      scores[j] = row.scale * dot<S>(row.q, row.k + place(key + j) * row.k_stride, dim);
+      prefetch(stored_row<kType>(row.k, row.k_stride, place(ahead)), dim * bytes_of(kType));
+      const std::byte* k = stored_row<kType>(row.k, row.k_stride, place(key + j));
+      scores[j] = row.scale * dot_stored<S, kType>(row.q, k, dim);
     }
     adjust_row<S>(row, key, keys, scores);
     const float block = max<S>(scores, keys);
@@ -98,23 +124,31 @@ void attend_row(const AttentionRow& row) {
       const int64_t last = width - (vectors - 1) * S::kLanes;
       const auto value_row = [&](int64_t j) __attribute__((always_inline)) {
         const int64_t ahead = smaller(key + j + kAhead, row.keys - 1);
-        prefetch(row.v + place(ahead) * row.v_stride + d, width);
-        return row.v + place(key + j) * row.v_stride + d;
+        const int64_t begin = d * bytes_of(kType);
+        prefetch(stored_row<kType>(row.v, row.v_stride, place(ahead)) + begin,
+                 width * bytes_of(kType));
+        return stored_row<kType>(row.v, row.v_stride, place(key + j)) + begin;
       };
       if (vectors == 4) {
-        weigh_values<S, 4>(value_row, scores, keys, correction, last, out + d);
+        weigh_values<S, kType, 4>(value_row, scores, keys, correction, last, out + d);
       } else if (vectors == 3) {
-        weigh_values<S, 3>(value_row, scores, keys, correction, last, out + d);
+        weigh_values<S, kType, 3>(value_row, scores, keys, correction, last, out + d);
       } else if (vectors == 2) {
-        weigh_values<S, 2>(value_row, scores, keys, correction, last, out + d);
+        weigh_values<S, kType, 2>(value_row, scores, keys, correction, last, out + d);
       } else {
-        weigh_values<S, 1>(value_row, scores, keys, correction, last, out + d);
+        weigh_values<S, kType, 1>(value_row, scores, keys, correction, last, out + d);
       }
     }
     highest = next;
   }
   const float scale = 1.0f / total;
   for (int64_t d = 0; d < dim; ++d) out[d] *= scale;
+}
+
+template <class S>
+void attend_row(const AttentionRow& row) {
+  if (row.type == KernelType::bf16) return attend_row_as<S, KernelType::bf16>(row);
+  attend_row_as<S, KernelType::f32>(row);
 }
 
 }  // namespace

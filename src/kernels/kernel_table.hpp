@@ -147,10 +147,11 @@ struct AttentionKernels {
 
 // One query against the rows of K and V where they lie: a decoder's step. Arithmetic as above.
 struct AttentionRow {
-  const float* q;  // [head_dim]
-  const float* k;  // key j at k + row(j) * k_stride
-  int64_t k_stride;
-  const float* v;
+  const float* q;    // [head_dim]
+  KernelType type;   // of k and v: f32 or bf16, widened exactly
+  const void* k;     // key j at k + row(j) * k_stride
+  int64_t k_stride;  // in values
+  const void* v;
   int64_t v_stride;
   int64_t keys;         // >= 1
   const int32_t* rows;  // row(j) = rows[j]; null: row(j) = j

@@ -335,8 +335,9 @@ struct Softmax {
   float highest = -INFINITY;
   float total = 0.0f;
 
-  // scores: of `count` keys, with values v; out: the unnormalised sums.
-  void add(float* scores, int64_t count, const float* const* v, int64_t dim, float* out) {
+  // scores: of `count` keys, with values v(key, column); out: the unnormalised sums.
+  template <class Values>
+  void add(float* scores, int64_t count, const Values& v, int64_t dim, float* out) {
     const float block_highest = max(scores, count);
     const float next =
         highest < block_highest || block_highest != block_highest ? block_highest : highest;
@@ -347,34 +348,44 @@ struct Softmax {
     total = total * correction + sum_of(count, [=](int64_t j) { return scores[j]; });
     for (int64_t d = 0; d < dim; ++d) out[d] *= correction;
     for (int64_t j = 0; j < count; ++j) {
-      for (int64_t d = 0; d < dim; ++d) out[d] += scores[j] * v[j][d];
+      for (int64_t d = 0; d < dim; ++d) out[d] += scores[j] * v(j, d);
     }
     highest = next;
   }
 };
 
-float score(const float* q, const float* k, int64_t dim, float scale, float soft_cap) {
-  const float plain = scale * dot(q, k, dim);
+float score(float product, float scale, float soft_cap) {
+  const float plain = scale * product;
   return soft_cap > 0.0f ? soft_cap * tanhf(plain / soft_cap) : plain;
 }
 
-void attend_row(const AttentionRow& row) {
+template <KernelType kType>
+void attend_row_as(const AttentionRow& row) {
   const int64_t dim = row.head_dim;
   float scores[kAttentionKeys];
-  const float* values[kAttentionKeys];
   Softmax softmax;
   for (int64_t d = 0; d < dim; ++d) row.out[d] = 0.0f;
   for (int64_t first = 0; first < row.keys; first += kAttentionKeys) {
     const int64_t count = row.keys - first < kAttentionKeys ? row.keys - first : kAttentionKeys;
-    for (int64_t j = 0; j < count; ++j) {
+    const auto stored = [&](const void* rows, int64_t stride, int64_t j, int64_t d) {
       const int64_t place = row.rows != nullptr ? row.rows[first + j] : first + j;
-      scores[j] = score(row.q, row.k + place * row.k_stride, dim, row.scale, row.soft_cap);
+      return load(static_cast<const std::byte*>(rows), kType, place * stride + d);
+    };
+    for (int64_t j = 0; j < count; ++j) {
+      const float product =
+          sum_of(dim, [&](int64_t d) { return row.q[d] * stored(row.k, row.k_stride, j, d); });
+      scores[j] = score(product, row.scale, row.soft_cap);
       if (row.bias != nullptr) scores[j] += row.bias[first + j];
-      values[j] = row.v + place * row.v_stride;
     }
+    const auto values = [&](int64_t j, int64_t d) { return stored(row.v, row.v_stride, j, d); };
     softmax.add(scores, count, values, dim, row.out);
   }
   for (int64_t d = 0; d < dim; ++d) row.out[d] /= softmax.total;
+}
+
+void attend_row(const AttentionRow& row) {
+  if (row.type == KernelType::bf16) return attend_row_as<KernelType::bf16>(row);
+  attend_row_as<KernelType::f32>(row);
 }
 
 // A block: the rows of K, then those of V, side by side.
@@ -409,11 +420,12 @@ void attend(const AttentionTile& tile) {
       for (int64_t j = 0; j < kAttentionKeys; ++j) {
         const int64_t key = block * kAttentionKeys + j;
         if (key < begin || key >= end) continue;
-        scores[count] = score(q, k + j * dim, dim, tile.scale, tile.soft_cap);
+        scores[count] = score(dot(q, k + j * dim, dim), tile.scale, tile.soft_cap);
         if (tile.bias != nullptr) scores[count] += tile.bias[key - i];
         values[count++] = k + (kAttentionKeys + j) * dim;
       }
-      softmax.add(scores, count, values, dim, out);
+      softmax.add(
+          scores, count, [&](int64_t j, int64_t d) { return values[j][d]; }, dim, out);
     }
     for (int64_t d = 0; d < dim; ++d) out[d] /= softmax.total;
   }

@@ -33,9 +33,9 @@ inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 constexpr int64_t bytes_of(KernelType type) { return type == KernelType::f32 ? 4 : 2; }
 
-// Asks for the lines of n floats at p, ahead of their use.
-[[gnu::always_inline]] inline void prefetch(const float* p, int64_t n) {
-  for (int64_t i = 0; i < n; i += 16) __builtin_prefetch(p + i);
+// Asks for the lines of n bytes at p, ahead of their use.
+[[gnu::always_inline]] inline void prefetch(const std::byte* p, int64_t n) {
+  for (int64_t i = 0; i < n; i += 64) __builtin_prefetch(p + i);
 }
 
 // e^r - 1, r = x - n ln2, |r| <= ln2 / 2, as r + r^2 P(r). ln2 in two parts (Cody and Waite), so

@@ -7,15 +7,11 @@
 #include <string_view>
 #include <vector>
 
+#include "model/cross_cache.hpp"
 #include "model/encoder_stack.hpp"
 #include "model/self_cache.hpp"
 
 namespace pali {
-
-// Keys and values of one request's encoder output, for every layer: [S, Hkv*Hd].
-struct CrossCache {
-  std::vector<Tensor> keys, values;
-};
 
 // What a run of the stack goes by, beside its cache; made once a run.
 struct StackRun {
@@ -63,6 +59,7 @@ class DecoderStack {
 
  private:
   StackSpec spec_;
+  ComputeType compute_;
   BiasTables biases_;
   std::vector<Block> blocks_;
   Norm norm_;

@@ -17,9 +17,11 @@ void check(const AttentionShape& shape, ConstMat q, Mat out) {
   PALI_ASSERT(out.rows == q.rows && out.cols == q.cols);
 }
 
-void check_keys(const AttentionShape& shape, ConstMat k, ConstMat v) {
-  PALI_ASSERT(k.rows >= 1 && v.rows == k.rows);
-  PALI_ASSERT(k.cols == shape.kv_heads * shape.head_dim && v.cols == k.cols);
+void check_keys(const AttentionShape& shape, const StoredRows& k, const StoredRows& v) {
+  PALI_ASSERT(k.rows >= 1 && v.rows == k.rows && v.type == k.type);
+  for (const StoredRows& stored : {k, v}) {
+    PALI_ASSERT(stored.heads == shape.kv_heads && stored.head_dim == shape.head_dim);
+  }
 }
 
 void check_bias(const AttentionShape& shape, const DistanceBias& bias, int64_t left,
@@ -42,13 +44,20 @@ constexpr int64_t kFewQueries = 2;  // up to here, reading K and V in place is f
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+const void* head_of(const StoredRows& stored, int64_t head) {
+  const int64_t bytes = stored.type == KernelType::f32 ? 4 : 2;
+  return static_cast<const std::byte*>(stored.data) + head * stored.apart * bytes;
+}
+
 // What the queries of one head have in common: `q`, `bias` and `out` are theirs to add.
-AttentionRow head_row(const AttentionShape& shape, int64_t head, ConstMat k, ConstMat v) {
-  const int64_t column = head / (shape.heads / shape.kv_heads) * shape.head_dim;
+AttentionRow head_row(const AttentionShape& shape, int64_t head, const StoredRows& k,
+                      const StoredRows& v) {
+  const int64_t kv_head = head / (shape.heads / shape.kv_heads);
   AttentionRow row{};
-  row.k = k.data + column;
+  row.type = k.type;
+  row.k = head_of(k, kv_head);
   row.k_stride = k.stride;
-  row.v = v.data + column;
+  row.v = head_of(v, kv_head);
   row.v_stride = v.stride;
   row.keys = k.rows;
   row.head_dim = shape.head_dim;
@@ -62,17 +71,14 @@ void attend_few(const Context& context, const AttentionShape& shape, ConstMat q,
   context.pool.parallel_for(shape.heads, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t head = begin; head < end; ++head) {
       for (int64_t m = 0; m < q.rows; ++m) {
-        AttentionRow row = head_row(shape, head, k, v);
+        const KeyRange all{0, static_cast<int32_t>(k.rows)};
+        const KeyRange seen = mask.ranges.empty() ? all : mask.ranges[static_cast<size_t>(m)];
+        const int64_t first = seen.first, count = seen.end - seen.first;
+        AttentionRow row = head_row(
+            shape, head, StoredRows::side_by_side(k.rows_from(first, count), shape.head_dim),
+            StoredRows::side_by_side(v.rows_from(first, count), shape.head_dim));
         row.q = q.row(m) + head * shape.head_dim;
         row.out = out.row(m) + head * shape.head_dim;
-        int64_t first = 0;
-        if (!mask.ranges.empty()) {
-          const KeyRange range = mask.ranges[static_cast<size_t>(m)];
-          first = range.first;
-          row.k += first * row.k_stride;
-          row.v += first * row.v_stride;
-          row.keys = range.end - first;
-        }
         if (mask.bias != nullptr) row.bias = mask.bias->head(head) + (first - m);
         context.kernels.attend_row(row);
       }
@@ -95,7 +101,9 @@ void attention(const Context& context, const AttentionShape& shape, ConstMat q, 
                ConstMat v, const AttentionMask& mask, Mat out) {
   check(shape, q, out);
   if (q.rows == 0) return;
-  check_keys(shape, k, v);
+  PALI_ASSERT(k.cols == shape.kv_heads * shape.head_dim && v.cols == k.cols);
+  check_keys(shape, StoredRows::side_by_side(k, shape.head_dim),
+             StoredRows::side_by_side(v, shape.head_dim));
   check_mask(shape, mask, q.rows, k.rows);
   if (q.rows <= kFewQueries) return attend_few(context, shape, q, k, v, mask, out);
 
@@ -144,6 +152,11 @@ void attention(const Context& context, const AttentionShape& shape, ConstMat q, 
       }
     });
   }
+}
+
+KernelType stored_type(ComputeType compute, const KernelTable& kernels) {
+  const bool bf16 = compute != ComputeType::f32 && kernels.gemm_bf16.multiply != nullptr;
+  return bf16 ? KernelType::bf16 : KernelType::f32;
 }
 
 void attention_step(const Context& context, const AttentionShape& shape, ConstMat q,

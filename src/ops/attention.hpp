@@ -37,12 +37,31 @@ struct AttentionMask {
 void attention(const Context& context, const AttentionShape& shape, ConstMat q, ConstMat k,
                ConstMat v, const AttentionMask& mask, Mat out);
 
+// Keys or values where a step reads them: row j of head h begins h * apart + j * stride values
+// behind `data`.
+struct StoredRows {
+  const void* data = nullptr;
+  KernelType type = KernelType::f32;  // or bf16, widened exactly
+  int64_t rows = 0, heads = 0, head_dim = 0;
+  int64_t stride = 0, apart = 0;
+
+  // Heads side by side: mat [capacity, Hkv*Hd].
+  static StoredRows side_by_side(ConstMat mat, int64_t head_dim) {
+    return {mat.data, KernelType::f32, mat.rows, mat.cols / head_dim,
+            head_dim, mat.stride,      head_dim};
+  }
+};
+
 // One query a sequence, each with its own keys: a decoder's step.
 // Sequence b's key j lies in row `rows[b][j]` of k and v (rows[b] empty: row j).
 struct StepSequence {
-  ConstMat k, v;                  // [capacity, Hkv*Hd]
+  StoredRows k, v;
   std::span<const int32_t> rows;  // key j -> row; empty: identity over all of k
 };
+// What keys and values that many steps read are best kept in: bf16 where products are in bf16, or
+// in less, and the tier multiplies it; else f32.
+KernelType stored_type(ComputeType compute, const KernelTable& kernels);
+
 // q [B, H*Hd] -> out [B, H*Hd]. A sequence's query sees all keys that its rows name: a sliding
 // window is a shorter table. Where bias is given, key j of n has distance j - (n - 1): the query is
 // the newest position.

@@ -1,5 +1,5 @@
 // Streaming attention, every tier against softmax in f64: tiles of queries in f32 and in bf16 over
-// prepared blocks, and one query over rows in place.
+// prepared blocks, and one query over rows in place, f32 and bf16.
 #include <algorithm>
 #include <functional>
 
@@ -9,11 +9,24 @@
 namespace pali {
 namespace {
 
-enum class Path { rows, f32, bf16 };
+enum class Path { rows, rows_bf16, f32, bf16 };
+
+bool in_place(Path path) { return path == Path::rows || path == Path::rows_bf16; }
+
+// The values of a matrix as bf16, NaN beyond and beside them.
+std::vector<uint16_t> as_bf16(const Poisoned& mat, int64_t rows, int64_t cols) {
+  std::vector<uint16_t> stored(static_cast<size_t>(rows * mat.stride() + 32), 0xffff);
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t d = 0; d < cols; ++d) {
+      stored[static_cast<size_t>(i * mat.stride() + d)] = f32_to_bf16(mat.at(i, d));
+    }
+  }
+  return stored;
+}
 
 struct Case {
   int64_t queries, keys, dim;
-  bool bias = false, rows = false;  // rows: of K and V by a table, which only Path::rows knows
+  bool bias = false, rows = false;  // rows: of K and V by a table, in place alone
   float spread = 1.0f;              // of the queries: larger makes the softmax sharper
   float soft_cap = 0.0f;
   std::function<KeyRange(int64_t query)> range = nullptr;
@@ -37,7 +50,7 @@ class Attention : public EveryTier {
   }
   // The paths of this tier that can take `queries` at once.
   std::vector<Path> paths(int64_t queries, bool rows = false) const {
-    std::vector<Path> some = {Path::rows};
+    std::vector<Path> some = {Path::rows, Path::rows_bf16};
     if (rows) return some;
     if (queries <= table.attention_f32.queries) some.push_back(Path::f32);
     if (table.attention_bf16.attend != nullptr && queries <= table.attention_bf16.queries) {
@@ -47,7 +60,7 @@ class Attention : public EveryTier {
   }
 
   void run(Path path, const Problem& p, Poisoned& out) {
-    if (path == Path::rows) return run_rows(p, out);
+    if (in_place(path)) return run_rows(path, p, out);
     const AttentionKernels& use = kernels(path);
     const int64_t block_bytes = use.block_bytes(p.dim), blocks = (p.keys + use.keys - 1) / use.keys;
     ASSERT_EQ(block_bytes % 64, 0);
@@ -76,19 +89,25 @@ class Attention : public EveryTier {
     ASSERT_TRUE(out.untouched());
   }
 
-  void run_rows(const Problem& p, Poisoned& out) {
+  void run_rows(Path path, const Problem& p, Poisoned& out) {
+    int64_t stored = p.keys;
+    for (int64_t j = 0; p.rows != nullptr && j < p.keys; ++j) {
+      stored = std::max<int64_t>(stored, p.rows[j] + 1);
+    }
+    const auto k = as_bf16(*p.k, stored, p.dim), v = as_bf16(*p.v, stored, p.dim);
     for (int64_t i = 0; i < p.queries; ++i) {
       const int64_t first = p.ranges != nullptr ? p.ranges[i].first : 0;
+      const int64_t skipped = p.rows != nullptr ? 0 : first;
       AttentionRow row{};
       row.q = p.q->row(i);
-      row.k = p.k->data(), row.k_stride = p.k->stride();
-      row.v = p.v->data(), row.v_stride = p.v->stride();
-      row.keys = (p.ranges != nullptr ? p.ranges[i].end : p.keys) - first;
-      if (p.rows != nullptr) {
-        row.rows = p.rows + first;
-      } else {
-        row.k = p.k->row(first), row.v = p.v->row(first);
+      row.k_stride = p.k->stride(), row.v_stride = p.v->stride();
+      row.k = p.k->row(skipped), row.v = p.v->row(skipped);
+      if (path == Path::rows_bf16) {
+        row.type = KernelType::bf16;
+        row.k = k.data() + skipped * row.k_stride, row.v = v.data() + skipped * row.v_stride;
       }
+      row.keys = (p.ranges != nullptr ? p.ranges[i].end : p.keys) - first;
+      if (p.rows != nullptr) row.rows = p.rows + first;
       row.head_dim = p.dim, row.scale = p.scale, row.soft_cap = p.soft_cap;
       row.bias = p.bias == nullptr ? nullptr : p.bias + first - i;
       row.out = out.row(i);
@@ -135,15 +154,19 @@ class Attention : public EveryTier {
   // What is wrong with row i of `out`, from softmax in f64 over operands as the path rounds them.
   std::string mismatch(Path path, const Problem& p, const std::vector<int32_t>& rows, int64_t i,
                        KeyRange range, const Poisoned& out) {
-    const bool bf16 = path == Path::bf16;
-    const auto operand = [&](float x) { return double{bf16 ? bf16_to_f32(f32_to_bf16(x)) : x}; };
+    const bool bf16 = path == Path::bf16;  // of queries and weights too
+    const auto rounded = [](float x) { return double{bf16_to_f32(f32_to_bf16(x))}; };
+    const auto query = [&](float x) { return bf16 ? rounded(x) : double{x}; };
+    const auto operand = [&](float x) {
+      return bf16 || path == Path::rows_bf16 ? rounded(x) : double{x};
+    };
     std::vector<double> weights(static_cast<size_t>(p.keys));
     double highest = -1e300, score_error = 0, sum = 0;
     for (int64_t j = range.first; j < range.end; ++j) {
       double score = 0, magnitude = 0;
       for (int64_t d = 0; d < p.dim; ++d) {
         const double term =
-            operand(p.q->at(i, d)) * operand(p.k->at(rows[static_cast<size_t>(j)], d));
+            query(p.q->at(i, d)) * operand(p.k->at(rows[static_cast<size_t>(j)], d));
         score += term * p.scale, magnitude += std::abs(term) * p.scale;
       }
       // tanh's own error is relative, 7 kEps, and its slope at most 1.
@@ -209,6 +232,25 @@ TEST_P(Attention, OneQueryThroughARowTable) {
     for (const int64_t keys : {1, 2, 15, 17, 128, 200}) check({1, keys, dim, true, true});
   }
   check({5, 40, 64, true, true});
+}
+
+// Widening is exact: bf16 in place gives the bits of f32 that holds the same values.
+TEST_P(Attention, Bf16InPlaceGivesTheBitsOfItsValues) {
+  std::mt19937 random(11);
+  for (const int64_t dim : {1, 15, 17, 64, 72, 104, 256}) {
+    Poisoned q(3, dim), k(150, dim, dim + 5), v(150, dim, dim + 2), out(3, dim), same(3, dim);
+    q.fill(random), k.fill(random), v.fill(random);
+    for (Poisoned* mat : {&k, &v}) {
+      for (int64_t i = 0; i < 150; ++i) {
+        for (int64_t d = 0; d < dim; ++d) mat->at(i, d) = bf16_to_f32(f32_to_bf16(mat->at(i, d)));
+      }
+    }
+    run(Path::rows, {&q, &k, &v, 3, 150, dim, 0.1f}, out);
+    run(Path::rows_bf16, {&q, &k, &v, 3, 150, dim, 0.1f}, same);
+    for (int64_t i = 0; i < 3; ++i) {
+      for (int64_t d = 0; d < dim; ++d) EXPECT_EQ(out.at(i, d), same.at(i, d)) << dim;
+    }
+  }
 }
 
 TEST_P(Attention, SharpSoftmaxOverSeveralBlocks) {
@@ -333,7 +375,8 @@ TEST_P(Attention, SubnormalOperandsGiveTheMean) {
       double mean = 0, magnitude = 0;
       for (int64_t j = 0; j < 70; ++j)
         mean += v.at(j, d) / 70.0, magnitude += std::abs(v.at(j, d)) / 70.0;
-      const double error = path == Path::bf16 ? 2 * (0x1p-8 + 2e-4) : 100 * kEps;
+      const double stored = path == Path::rows_bf16 ? 0x1p-9 : 0;
+      const double error = path == Path::bf16 ? 2 * (0x1p-8 + 2e-4) : stored + 100 * kEps;
       for (int64_t i = 0; i < 33; ++i) ASSERT_NEAR(out.at(i, d), mean, magnitude * error);
     }
   }

@@ -304,10 +304,19 @@ TEST(AttentionStep, SequencesOfTheirOwnLengthsAndRows) {
       for (auto* rows : {&few, &some, &many}) {
         for (int32_t& row : *rows) row = static_cast<int32_t>(random() % 300);
       }
-      const std::vector<StepSequence> sequences = {{k.view(), v.view(), few},
-                                                   {other_k.view(), other_v.view(), {}},
-                                                   {k.view(), v.view(), many},
-                                                   {k.view(), v.view(), some}};
+      struct Sequence {
+        ConstMat k, v;
+        std::vector<int32_t> rows;
+      };
+      const std::vector<Sequence> all = {{k.view(), v.view(), few},
+                                         {other_k.view(), other_v.view(), {}},
+                                         {k.view(), v.view(), many},
+                                         {k.view(), v.view(), some}};
+      std::vector<StepSequence> sequences;
+      for (const Sequence& s : all) {
+        sequences.push_back(
+            {StoredRows::side_by_side(s.k, 20), StoredRows::side_by_side(s.v, 20), s.rows});
+      }
       const DistanceBias bias = random_bias(4, 300, 0, 7);
       std::vector<Padded> outs;
       for (const int threads : {1, 2, 3}) {
@@ -320,9 +329,8 @@ TEST(AttentionStep, SequencesOfTheirOwnLengthsAndRows) {
         }
       }
       for (int64_t b = 0; b < 4; ++b) {
-        const StepSequence& s = sequences[static_cast<size_t>(b)];
-        const auto rows = s.rows.empty() ? identity(s.k.rows)
-                                         : std::vector<int32_t>(s.rows.begin(), s.rows.end());
+        const Sequence& s = all[static_cast<size_t>(b)];
+        const auto rows = s.rows.empty() ? identity(s.k.rows) : s.rows;
         for (int64_t h = 0; h < 4; ++h) {
           const float* head_bias = bias.head(h) - (static_cast<int64_t>(rows.size()) - 1);
           EXPECT_EQ(mismatch(q.view().row(b) + h * 20, s.k.cols_from(h / 2 * 20, 20),
@@ -347,7 +355,8 @@ TEST(AttentionStep, EqualsTheLastRowOfFullAttention) {
           step(1, 48, 0, 5);
       const DistanceBias bias = random_bias(3, n + 3, n - 1, 6);
       attention({pool, kernels}, shape, q.view(), k.view(), v.view(), {.bias = &bias}, out.view());
-      const std::vector<StepSequence> sequences = {{k.view(), v.view(), {}}};
+      const std::vector<StepSequence> sequences = {
+          {StoredRows::side_by_side(k.view(), 16), StoredRows::side_by_side(v.view(), 16), {}}};
       attention_step({pool, kernels}, shape, q.view().rows_from(n - 1, 1), sequences, &bias,
                      step.view());
       for (int64_t d = 0; d < 48; ++d) {

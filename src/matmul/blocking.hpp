@@ -53,7 +53,7 @@ inline FusedBlocking fused_blocking(int64_t m, int64_t k, const FusedGemm& gemm)
   FusedBlocking blocking;
   const int64_t k_parts = ceil_div(k * gemm.element_bytes, 4096);
   blocking.kc = round_up(ceil_div(k, k_parts), gemm.k_step);
-  const int64_t most = std::max((int64_t{1} << 20) / (blocking.kc * gemm.element_bytes), gemm.rows);
+  const int64_t most = std::max((int64_t{5} << 18) / (blocking.kc * gemm.element_bytes), gemm.rows);
   blocking.mc = round_up(ceil_div(m, ceil_div(m, most)), gemm.rows);
   return blocking;
 }

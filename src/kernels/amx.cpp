@@ -224,6 +224,12 @@ void multiply_as(const FusedGemmArgs& args) {
     // The short ones, at the ends of N and K, are not worth being packed beside others.
     const bool ahead = more && next.rows == kRows && next.steps == now.steps;
     const bool packs = ahead && !in_place(next);
+    const bool asks = more ? ahead && !packs : args.next_w != nullptr;
+    if (!more) {
+      next.from.data = args.next_w;
+      next.first_step = 0;
+      next.rows = kRows;
+    }
     const int64_t count = in_place(now) ? whole_steps(now) : now.steps;
     const Operand operand = in_place(now)
                                 ? Operand{now.from.data + now.first_step * kDepth * 2,
@@ -242,7 +248,7 @@ void multiply_as(const FusedGemmArgs& args) {
       const auto beside = [&](int64_t s) __attribute__((always_inline)) {
         if (packs) {
           next.step(s);
-        } else if (ahead) {
+        } else if (asks) {
           for (int64_t r = next.begin; r < next.end; ++r) next.ask(r, s);
         }
         finishing.some(pieces);
@@ -288,13 +294,15 @@ void multiply(const FusedGemmArgs& args) {
 }
 
 // Pairs of K of 16 rows of x, turned: dword (pair, row).
-void pack_activations(const float* x, int64_t x_stride, int64_t m, int64_t k, std::byte* out) {
-  const int64_t steps = ceil_div(k, kDepth);
+void pack_activations(const float* x, int64_t x_stride, int64_t m, int64_t first, int64_t columns,
+                      int64_t, std::byte* panel) {
+  const int64_t steps = ceil_div(columns, kDepth);
+  std::byte* out = panel + first / kDepth * kStep;
   for (int64_t half = 0; half < 2 && half * 16 < m; ++half) {
     const float* from = x + half * 16 * x_stride;
     const int64_t rows = m - half * 16;
     for (int64_t s = 0; s < steps; ++s) {
-      const int64_t left = k - s * kDepth;
+      const int64_t left = columns - s * kDepth;
       F r[16];
       unroll<16>([&](auto i) __attribute__((always_inline)) {
         const float* p = from + i * x_stride + s * kDepth;

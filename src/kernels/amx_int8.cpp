@@ -36,19 +36,20 @@ int64_t scratch_bytes(int64_t m, int64_t n, int64_t k, int64_t k_block) {
   return 2 * ceil_div(smaller(k, k_block), kDepth) * kStep + (4 + blocks) * kBlock * 4;
 }
 
-void pack_activations(const float* x, int64_t x_stride, int64_t m, int64_t k, std::byte* out) {
-  const int64_t steps = ceil_div(k, kDepth);
-  float* scales = reinterpret_cast<float*>(out + steps * kStep);
+void pack_activations(const float* x, int64_t x_stride, int64_t m, int64_t first, int64_t columns,
+                      int64_t k, std::byte* panel) {
+  const int64_t steps = ceil_div(k, kDepth), end = first + columns;
+  float* scales = reinterpret_cast<float*>(panel + steps * kStep);
   for (int64_t half = 0; half < 2 && half * 16 < m; ++half) {
-    for (int64_t g = 0; g < int8_groups(k); ++g) {
+    for (int64_t g = first / kInt8Group; g < int8_groups(end); ++g) {
       alignas(64) std::byte rows[16][kInt8Group];
-      const int64_t first = g * kInt8Group;
+      const int64_t begin = g * kInt8Group;
       for (int64_t i = 0; i < 16; ++i) {
         const int64_t row = half * 16 + i;
         int32_t sum;
         // No row: as one of zeros.
-        quantise_group<Avx512, Avx512Bytes>(x + smaller(row, m - 1) * x_stride + first,
-                                            row < m ? smaller(k - first, kInt8Group) : 0,
+        quantise_group<Avx512, Avx512Bytes>(x + smaller(row, m - 1) * x_stride + begin - first,
+                                            row < m ? smaller(end - begin, kInt8Group) : 0,
                                             scales + g * kRows + row, &sum, rows[i]);
       }
       for (int64_t s = 0; s < kSteps && g * kSteps + s < steps; ++s) {
@@ -57,7 +58,7 @@ void pack_activations(const float* x, int64_t x_stride, int64_t m, int64_t k, st
           r[i] = _mm512_castsi512_ps(_mm512_load_si512(rows[i] + s * kDepth));
         });
         Avx512::transpose(r);
-        float* to = reinterpret_cast<float*>(out + (g * kSteps + s) * kStep + half * kTile);
+        float* to = reinterpret_cast<float*>(panel + (g * kSteps + s) * kStep + half * kTile);
         unroll<16>([&](auto i)
                        __attribute__((always_inline)) { _mm512_store_ps(to + i * 16, r[i]); });
       }
@@ -89,6 +90,9 @@ struct Copying {
       __builtin_prefetch(p + (end - begin) * stride, 0, 2);
       _mm512_store_si512(panel + s * kStep + r * 64, _mm512_maskz_loadu_epi8(some, p));
     }
+  }
+  [[gnu::always_inline]] void ask(int64_t s) const {
+    for (int64_t r = begin; r < end; ++r) __builtin_prefetch(from + r * stride + s * kDepth, 0, 2);
   }
   void all() {
     share(0, 1);
@@ -201,6 +205,11 @@ void multiply(const FusedGemmArgs& args) {
     Copying next = copying(more ? index + 1 : index);
     // The short one at the end of K is not worth being copied beside others.
     const bool beside_this = more && next.steps == now.steps;
+    const bool asks = !more && args.next_w != nullptr;
+    if (asks) {
+      next.from = args.next_w;
+      next.rows = kRows;
+    }
     const int64_t pieces = ceil_div(Finishing::kPieces, now.steps);
     for (int64_t mb = 0; mb < m_panels; ++mb) {
       next.share(mb, m_panels);
@@ -212,7 +221,11 @@ void multiply(const FusedGemmArgs& args) {
         int32_t* const to = products[turn];
         turn = 1 - turn;
         const auto beside = [&](int64_t s) __attribute__((always_inline)) {
-          if (beside_this) next.step(s0 + s);
+          if (beside_this) {
+            next.step(s0 + s);
+          } else if (asks) {
+            next.ask(s0 + s);
+          }
           if (scales) scaling.tile(s);
           finishing.some(pieces);
         };

@@ -94,16 +94,17 @@ struct Int8Product {
            int8_whole_lines(m * sums_stride() * 4);
   }
 
-  static void pack_activations(const float* x, int64_t x_stride, int64_t m, int64_t k,
-                               std::byte* out) {
+  static void pack_activations(const float* x, int64_t x_stride, int64_t m, int64_t first,
+                               int64_t columns, int64_t k, std::byte* panel) {
     for (int64_t i = 0; i < m; ++i) {
-      std::byte* row = out + i * Row::bytes(k);
+      std::byte* row = panel + i * Row::bytes(k);
       float* scales = reinterpret_cast<float*>(row + Row::scales(k));
       int32_t* starts = reinterpret_cast<int32_t*>(row + Row::starts(k));
-      for (int64_t g = 0; g < int8_groups(k); ++g) {
-        const int64_t first = g * kInt8Group;
+      const float* from = x + i * x_stride - first;
+      for (int64_t g = first / kInt8Group; g < int8_groups(first + columns); ++g) {
+        const int64_t begin = g * kInt8Group;
         int32_t sum;
-        quantise_group<S, I>(x + i * x_stride + first, smaller(k - first, kInt8Group), scales + g,
+        quantise_group<S, I>(from + begin, smaller(first + columns - begin, kInt8Group), scales + g,
                              &sum, row + g * Row::kGroupBytes);
         starts[g] = -I::kOffset * sum;
       }

@@ -85,6 +85,9 @@ struct FusedGemmArgs {
   float* y;  // [m, n]
   int64_t y_stride;
   std::byte* scratch;  // scratch_bytes(m, n, k, k_block), 64-byte aligned
+  // Rows of weights, w_stride apart, that the next call will read first: asked for beside the last
+  // of these. Null: not known.
+  const std::byte* next_w;
 };
 
 // Products that go the way from the weights in their file's layout to the stored result in one
@@ -97,8 +100,10 @@ struct FusedGemm {
   int64_t element_bytes;  // of packed activations
   int64_t (*panel_bytes)(int64_t k);
   int64_t (*scratch_bytes)(int64_t m, int64_t n, int64_t k, int64_t k_block);
-  // m <= rows rows of x into a panel, 64-byte aligned.
-  void (*pack_activations)(const float* x, int64_t x_stride, int64_t m, int64_t k, std::byte* out);
+  // Columns [first, first + columns) of m <= rows rows of x into a panel of rows of k, 64-byte
+  // aligned. x: at column `first`, a multiple of k_step, as `columns` is unless they are the last.
+  void (*pack_activations)(const float* x, int64_t x_stride, int64_t m, int64_t first,
+                           int64_t columns, int64_t k, std::byte* panel);
   void (*multiply)(const FusedGemmArgs& args);
 };
 

@@ -288,13 +288,14 @@ void quantise_group(const float* x, int64_t count, float* scale, int8_t* q) {
   memset(q, 0, static_cast<size_t>(count));
 }
 
-void pack_int8(const float* x, int64_t, int64_t, int64_t k, std::byte* out) {
-  float* scales = reinterpret_cast<float*>(out);
-  int8_t* q = reinterpret_cast<int8_t*>(out + groups_of(k) * 4);
-  for (int64_t g = 0; g < groups_of(k); ++g) {
-    const int64_t first = g * kInt8Group;
-    const int64_t count = k - first < kInt8Group ? k - first : kInt8Group;
-    quantise_group(x + first, count, scales + g, q + first);
+void pack_int8(const float* x, int64_t, int64_t, int64_t first, int64_t columns, int64_t k,
+               std::byte* panel) {
+  float* scales = reinterpret_cast<float*>(panel) + first / kInt8Group;
+  int8_t* q = reinterpret_cast<int8_t*>(panel + groups_of(k) * 4) + first;
+  for (int64_t g = 0; g < groups_of(columns); ++g) {
+    const int64_t begin = g * kInt8Group;
+    const int64_t count = columns - begin < kInt8Group ? columns - begin : kInt8Group;
+    quantise_group(x + begin, count, scales + g, q + begin);
   }
 }
 

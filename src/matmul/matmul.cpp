@@ -7,6 +7,7 @@
 
 #include "matmul/backends.hpp"
 #include "matmul/blocking.hpp"
+#include "matmul/fused.hpp"
 #include "matmul/streamed.hpp"
 
 namespace pali {
@@ -82,6 +83,24 @@ void run_products(const Context& context, ConstMat x, std::span<const Product> p
     check_run(*product.weight, x, product.y, product.epilogue);
   }
   run_streamed(context, x, std::span(weights).first(products.size()), products);
+}
+
+void run_chain(const Context& context, ConstMat x, std::span<const Product> first,
+               const Product& last) {
+  PALI_ASSERT(first.size() == 1 || first.size() == 2);
+  std::array<FusedWeight, 3> weights;
+  weights[2] = last.weight->fused(context.kernels);
+  bool fused = x.rows > kGemvRows && weights[2].weight != nullptr;
+  for (size_t p = 0; p < first.size(); ++p) {
+    check_run(*first[p].weight, x, first[p].y, first[p].epilogue);
+    weights[p] = first[p].weight->fused(context.kernels);
+    fused = fused && weights[p].weight != nullptr && weights[p].gemm == weights[2].gemm;
+  }
+  const Mat h = first.back().y;
+  check_run(*last.weight, h, last.y, last.epilogue);
+  if (fused) return run_fused_chain(context, weights, x, first, last);
+  run_products(context, x, first);
+  last.weight->run(context, h, last.y, last.epilogue);
 }
 
 std::unique_ptr<PackedLinear> pack_linear(const WeightRef& weight, const MatmulPolicy& given,

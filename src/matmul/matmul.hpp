@@ -49,6 +49,12 @@ struct StreamedWeight {
   bool rounds_x = false;              // to bf16, as its product of many rows does
 };
 
+// A weight that many rows of x are packed for.
+struct FusedWeight {
+  const WeightRef* weight = nullptr;  // rows contiguous; null: this backend has other ways
+  const FusedGemm* gemm = nullptr;
+};
+
 // A weight bound to a backend. Immutable: runs may be concurrent. The weight's bytes must outlive
 // it.
 class PackedLinear {
@@ -62,6 +68,8 @@ class PackedLinear {
   virtual std::string_view backend() const = 0;
   // What products of few rows need to know of it; see run_products().
   virtual StreamedWeight streamed(const KernelTable&) const { return {}; }
+  // What those of many rows need to; see run_chain().
+  virtual FusedWeight fused(const KernelTable&) const { return {}; }
 };
 
 // One of several products of the same x.
@@ -74,6 +82,12 @@ struct Product {
 // y = x W^T for all products, in their order; where x has few rows, in one parallel loop. The same
 // bits as one run() after the other.
 void run_products(const Context& context, ConstMat x, std::span<const Product> products);
+
+// y = h W^T of `last`, h being the y of the last of one or two `first` products of x; the second's
+// gate may be the y of the first. Nobody else reads those: where kernels allow, they never are in
+// memory, and are not written. The same bits as the products one after the other.
+void run_chain(const Context& context, ConstMat x, std::span<const Product> first,
+               const Product& last);
 
 // Binds `weight` (f32, bf16 or f16 in any strides; int8, int4). Falls back to native where a
 // backend declines; `declined`, where given, receives the reason. Throws Error(unsupported) for

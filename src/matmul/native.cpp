@@ -29,16 +29,22 @@ class NativeLinear final : public PackedLinear {
                           kernels.gemm_bf16.multiply != nullptr};
   }
 
+  FusedWeight fused(const KernelTable& kernels) const override {
+    const bool has = streamed(kernels).rounds_x && kernels.fused_bf16.multiply != nullptr;
+    return has ? FusedWeight{&weight_, &kernels.fused_bf16} : FusedWeight{};
+  }
+
   void run(const Context& context, ConstMat x, Mat y, const Epilogue& epilogue) const override {
     check_run(*this, x, y, epilogue);
     if (x.rows == 0) return;
     const StreamedWeight weight = streamed(context.kernels);
     const bool bf16 = weight.rounds_x;
+    const FusedWeight tiles = fused(context.kernels);
     if (x.rows <= kGemvRows) {
       const Product product{this, y, epilogue};
       run_streamed(context, x, {&weight, 1}, {&product, 1});
-    } else if (bf16 && context.kernels.fused_bf16.multiply != nullptr) {
-      run_fused(context, context.kernels.fused_bf16, weight_, x, y, epilogue);
+    } else if (tiles.weight != nullptr) {
+      run_fused(context, tiles, x, y, epilogue);
     } else {
       const GemmKernels& gemm = bf16 ? context.kernels.gemm_bf16 : context.kernels.gemm_f32;
       run_gemm(context, gemm, x, y, epilogue);

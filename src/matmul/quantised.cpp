@@ -24,18 +24,21 @@ class QuantisedLinear final : public PackedLinear {
   StreamedWeight streamed(const KernelTable& kernels) const override {
     return {&weight_, in_bf16(kernels)};
   }
+  FusedWeight fused(const KernelTable& kernels) const override {
+    if (compute_ == ComputeType::int8) return {&weight_, &kernels.fused_int8};
+    return in_bf16(kernels) ? FusedWeight{&weight_, &kernels.fused_bf16} : FusedWeight{};
+  }
 
   void run(const Context& context, ConstMat x, Mat y, const Epilogue& epilogue) const override {
     check_run(*this, x, y, epilogue);
     if (x.rows == 0) return;
+    const FusedWeight packed = fused(context.kernels);
     if (x.rows <= kGemvRows) {
       const StreamedWeight weight = streamed(context.kernels);
       const Product product{this, y, epilogue};
       run_streamed(context, x, {&weight, 1}, {&product, 1});
-    } else if (compute_ == ComputeType::int8) {
-      run_fused(context, context.kernels.fused_int8, weight_, x, y, epilogue);
-    } else if (in_bf16(context.kernels)) {
-      run_fused(context, context.kernels.fused_bf16, weight_, x, y, epilogue);
+    } else if (packed.weight != nullptr) {
+      run_fused(context, packed, x, y, epilogue);
     } else {
       run_gemm(context, x, y, epilogue);
     }

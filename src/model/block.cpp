@@ -95,12 +95,11 @@ void Mlp::run(const Context& context, ConstMat x, Mat hidden, Mat gated, ConstMa
       const Mat gated_part = gated.rows_from(0, rows);
       activate.gate = hidden_part;
       const Product products[] = {up_.product(hidden_part), gate_->product(gated_part, activate)};
-      run_products(context, x_part, products);
-      down_.run(context, gated_part, y_part, add);
+      run_chain(context, x_part, products, down_.product(y_part, add));
     } else {
       // SiglipMLP: fc2(act(fc1(x))); T5DenseActDense: wo(act(wi(x)))
-      up_.run(context, x_part, hidden_part, activate);
-      down_.run(context, hidden_part, y_part, add);
+      const Product product = up_.product(hidden_part, activate);
+      run_chain(context, x_part, {&product, 1}, down_.product(y_part, add));
     }
   }
 }

@@ -81,7 +81,7 @@ class Fused : public EveryTier {
     std::fill_n(packed.data(), packed.size(), std::byte{0xff});
     for (int64_t p = 0; p < panels; ++p) {
       gemm.pack_activations(x.row(m0 + p * gemm.rows), x.stride(),
-                            std::min(gemm.rows, m - p * gemm.rows), k,
+                            std::min(gemm.rows, m - p * gemm.rows), 0, k, k,
                             packed.data() + p * gemm.panel_bytes(k));
     }
     EXPECT_EQ(packed.data()[packed.size() - 64], std::byte{0xff});
@@ -100,7 +100,8 @@ class Fused : public EveryTier {
                    .epilogue = epilogue,
                    .y = y.row(m0) + n0,
                    .y_stride = y.stride(),
-                   .scratch = scratch.data()});
+                   .scratch = scratch.data(),
+                   .next_w = w.row(n0)});
     EXPECT_EQ(scratch.data()[bytes], std::byte{0xff});
   }
 
@@ -149,6 +150,25 @@ TEST_P(Fused, MatchesF64) {
     for (int64_t m = 1; m <= 65; m += m < 31 ? 5 : 1) check(type, m, 1 + m % 3, 70, 64);
     check(type, 70, 100, 1664, 1664);
     check(type, 33, 33, 2100, 704);
+  }
+}
+
+TEST_P(Fused, PacksColumnsInParts) {
+  std::mt19937 random(21);
+  for (const int64_t k : {20, 64, 300}) {
+    const int64_t m = 19;
+    Poisoned x(m, k);
+    x.fill(random);
+    const size_t bytes = static_cast<size_t>(gemm().panel_bytes(k));
+    AlignedBuffer<std::byte> whole(gemm().panel_bytes(k)), parts(gemm().panel_bytes(k));
+    std::fill_n(whole.data(), bytes, std::byte{0x5a});
+    std::fill_n(parts.data(), bytes, std::byte{0x5a});
+    gemm().pack_activations(x.row(0), x.stride(), m, 0, k, k, whole.data());
+    for (int64_t first = 0; first < k; first += 128) {
+      gemm().pack_activations(x.row(0) + first, x.stride(), m, first,
+                              std::min<int64_t>(128, k - first), k, parts.data());
+    }
+    EXPECT_EQ(std::memcmp(whole.data(), parts.data(), bytes), 0) << k;
   }
 }
 

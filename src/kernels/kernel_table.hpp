@@ -150,9 +150,15 @@ struct AttentionKernels {
   void (*attend)(const AttentionTile& tile);
 };
 
-// One query against the rows of K and V where they lie: a decoder's step. Arithmetic as above.
+// Queries that AttentionRow takes at once.
+constexpr int64_t kRowQueries = 8;
+
+// A query, or a few that see the same keys, against the rows of K and V where they lie: a decoder's
+// step. Arithmetic as above, and for a query the same whether others come with it or not.
 struct AttentionRow {
-  const float* q;    // [head_dim]
+  const float* q;  // [queries, head_dim]
+  int64_t q_stride;
+  int64_t queries;   // 1..kRowQueries
   KernelType type;   // of k and v: f32 or bf16, widened exactly
   const void* k;     // key j at k + row(j) * k_stride
   int64_t k_stride;  // in values
@@ -164,7 +170,8 @@ struct AttentionRow {
   float scale;
   float soft_cap;     // 0: none
   const float* bias;  // null, or [keys]
-  float* out;         // [head_dim]
+  float* out;         // [queries, head_dim]
+  int64_t out_stride;
 };
 
 struct KernelTable {

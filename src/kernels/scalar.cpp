@@ -361,11 +361,11 @@ float score(float product, float scale, float soft_cap) {
 }
 
 template <KernelType kType>
-void attend_row_as(const AttentionRow& row) {
+void attend_one(const AttentionRow& row, const float* q, float* out) {
   const int64_t dim = row.head_dim;
   float scores[kAttentionKeys];
   Softmax softmax;
-  for (int64_t d = 0; d < dim; ++d) row.out[d] = 0.0f;
+  for (int64_t d = 0; d < dim; ++d) out[d] = 0.0f;
   for (int64_t first = 0; first < row.keys; first += kAttentionKeys) {
     const int64_t count = row.keys - first < kAttentionKeys ? row.keys - first : kAttentionKeys;
     const auto stored = [&](const void* rows, int64_t stride, int64_t j, int64_t d) {
@@ -374,19 +374,22 @@ void attend_row_as(const AttentionRow& row) {
     };
     for (int64_t j = 0; j < count; ++j) {
       const float product =
-          sum_of(dim, [&](int64_t d) { return row.q[d] * stored(row.k, row.k_stride, j, d); });
+          sum_of(dim, [&](int64_t d) { return q[d] * stored(row.k, row.k_stride, j, d); });
       scores[j] = score(product, row.scale, row.soft_cap);
       if (row.bias != nullptr) scores[j] += row.bias[first + j];
     }
     const auto values = [&](int64_t j, int64_t d) { return stored(row.v, row.v_stride, j, d); };
-    softmax.add(scores, count, values, dim, row.out);
+    softmax.add(scores, count, values, dim, out);
   }
-  for (int64_t d = 0; d < dim; ++d) row.out[d] /= softmax.total;
+  for (int64_t d = 0; d < dim; ++d) out[d] /= softmax.total;
 }
 
 void attend_row(const AttentionRow& row) {
-  if (row.type == KernelType::bf16) return attend_row_as<KernelType::bf16>(row);
-  attend_row_as<KernelType::f32>(row);
+  const auto attend =
+      row.type == KernelType::bf16 ? attend_one<KernelType::bf16> : attend_one<KernelType::f32>;
+  for (int64_t i = 0; i < row.queries; ++i) {
+    attend(row, row.q + i * row.q_stride, row.out + i * row.out_stride);
+  }
 }
 
 // A block: the rows of K, then those of V, side by side.

@@ -54,6 +54,7 @@ AttentionRow head_row(const AttentionShape& shape, int64_t head, const StoredRow
                       const StoredRows& v) {
   const int64_t kv_head = head / (shape.heads / shape.kv_heads);
   AttentionRow row{};
+  row.queries = 1;
   row.type = k.type;
   row.k = head_of(k, kv_head);
   row.k_stride = k.stride;
@@ -64,6 +65,12 @@ AttentionRow head_row(const AttentionShape& shape, int64_t head, const StoredRow
   row.scale = shape.scale;
   row.soft_cap = shape.soft_cap;
   return row;
+}
+
+// All rows of the same memory.
+bool same_keys(const StepSequence& a, const StepSequence& b) {
+  return a.rows.empty() && b.rows.empty() && a.k.data == b.k.data && a.v.data == b.v.data &&
+         a.k.rows == b.k.rows;
 }
 
 void attend_few(const Context& context, const AttentionShape& shape, ConstMat q, ConstMat k,
@@ -175,8 +182,9 @@ void attention_step(const Context& context, const AttentionShape& shape, ConstMa
   const int64_t grain = std::max<int64_t>(1, 32768 / (most_keys * shape.head_dim));
   const int64_t heads = q.rows * shape.heads;
   context.pool.parallel_for(heads, grain, [&](int64_t begin, int64_t end, int) {
-    for (int64_t index = begin; index < end; ++index) {
-      // One head of all sequences, then the next: beams find what they share in the cache.
+    for (int64_t index = begin; index < end;) {
+      // One head of all sequences, then the next: beams find what they share in the cache, and go
+      // together where they see the same keys.
       const int64_t b = index % q.rows, head = index / q.rows;
       const StepSequence& sequence = sequences[static_cast<size_t>(b)];
       AttentionRow row = head_row(shape, head, sequence.k, sequence.v);
@@ -184,10 +192,18 @@ void attention_step(const Context& context, const AttentionShape& shape, ConstMa
         row.rows = sequence.rows.data();
         row.keys = static_cast<int64_t>(sequence.rows.size());
       }
+      const int64_t most = std::min({kRowQueries, q.rows - b, end - index});
+      while (row.queries < most &&
+             same_keys(sequence, sequences[static_cast<size_t>(b + row.queries)])) {
+        ++row.queries;
+      }
       row.q = q.row(b) + head * shape.head_dim;
+      row.q_stride = q.stride;
       row.bias = bias == nullptr ? nullptr : bias->head(head) - (row.keys - 1);
       row.out = out.row(b) + head * shape.head_dim;
+      row.out_stride = out.stride;
       context.kernels.attend_row(row);
+      index += row.queries;
     }
   });
 }

@@ -96,6 +96,35 @@ TEST_P(HeadRowsTest, Bf16StaysWithinItsRounding) {
   }
 }
 
+// Beams of one memory are attended together, others apart: no query's bits depend on that, nor on
+// the threads.
+TEST_P(HeadRowsTest, BeamsTogetherGiveTheBitsOfEachAlone) {
+  const AttentionShape shape{2 * kHeads, kHeads, dim, 0.3f};
+  const Tensor queries = random_matrix(14, 2 * kHeads * dim, 5);
+  for (const IsaTier& tier : isa_tiers()) {
+    if (!tier.available) continue;
+    const KernelTable kernels = kernel_table(tier.isa);
+    for (const KernelType type : {KernelType::f32, KernelType::bf16}) {
+      ThreadPool pool(3);
+      const Context context{pool, kernels};
+      const HeadRows keys = stored(context, k.view(), dim, type);
+      const HeadRows values = stored(context, v.view(), dim, type);
+      const StepSequence one{keys.view(), values.view(), {}}, other{values.view(), keys.view(), {}};
+      std::vector<StepSequence> sequences(9, one);
+      sequences.insert(sequences.end(), 4, other);
+      sequences.push_back(one);
+      Tensor together(14, queries.cols()), alone(1, queries.cols());
+      attention_step(context, shape, queries.view(), sequences, nullptr, together.view());
+      for (int64_t b = 0; b < 14; ++b) {
+        attention_step(context, shape, queries.view().rows_from(b, 1),
+                       {&sequences[static_cast<size_t>(b)], 1}, nullptr, alone.view());
+        EXPECT_EQ(flat(together.view().rows_from(b, 1)), flat(alone.view()))
+            << tier.name << " sequence " << b;
+      }
+    }
+  }
+}
+
 // Where products are in bf16 and the tier has them, a request's memory is kept in bf16; f32 weights
 // are multiplied as they are, so that nothing else is rounded on a tier without tiles.
 TEST(CrossCache, FollowsTheTypeOfTheProducts) {

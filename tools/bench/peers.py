@@ -19,19 +19,22 @@ import sys
 
 import engines
 
+# The words of `pali bench` for a type: weights, and "int8 x int8" where products are integers too.
+WORDS = {"int8 x int8": ["--dtype", "int8", "--compute", "int8"]}
+INT8 = ["int8", "int8 x int8"]
 # kind, work, the types of weights that are compared, and whether --quick has it.
 MATMUL = ["256x8192x1664", "256x1664x8192", "272x5120x2048", "3364x8192x1664", "1x5120x2048",
           "1x250112x2048"]
-LINES = [("matmul", shape, ["f32", "bf16", "int8"], not shape.startswith("3364"))
+LINES = [("matmul", shape, ["f32", "bf16", *INT8], not shape.startswith("3364"))
          for shape in MATMUL]
-LINES += [("vision", "so400m@224", ["f32", "bf16", "int8"], True),
-          ("vision", "so400m@448", ["f32", "bf16", "int8"], False),
-          ("vision", "vit-g@224", ["f32", "bf16", "int8"], False),
-          ("vision", "vit-g@812", ["bf16", "int8"], False),
-          ("language", "encode", ["f32", "bf16", "int8"], True),
+LINES += [("vision", "so400m@224", ["f32", "bf16", *INT8], True),
+          ("vision", "so400m@448", ["f32", "bf16", *INT8], False),
+          ("vision", "vit-g@224", ["f32", "bf16", *INT8], False),
+          ("vision", "vit-g@812", ["bf16", *INT8], False),
+          ("language", "encode", ["f32", "bf16", *INT8], True),
           ("language", "greedy", ["f32", "bf16", "int8"], True),
           ("language", "beams4", ["f32", "bf16", "int8"], False),
-          ("paligemma", "first", ["bf16", "int8"], False),
+          ("paligemma", "first", ["bf16", *INT8], False),
           ("paligemma", "token", ["bf16", "int8"], False)]
 # The rows of `pali bench` whose sum a piece of work is; of other work its one row.
 ROWS = {"encode": ["encode"], "greedy": ["decode_step"], "beams4": ["decode_step"],
@@ -61,8 +64,8 @@ def run_ours(pali, kind, work, dtype, runs, threads):
         words = ["encode" if work == "encode" else "decode", "--config", engines.LANGUAGE,
                  "--prompt-tokens", str(engines.PROMPT_TOKENS), "--tokens", "8", "--runs", str(runs)]
         words += ["--beams", "4"] if work == "beams4" else []
-    done = subprocess.run([pali, "bench", *words, "--dtype", dtype, "-t", str(threads), "--json",
-                           "-q"], capture_output=True, text=True)
+    done = subprocess.run([pali, "bench", *words, *WORDS.get(dtype, ["--dtype", dtype]), "-t",
+                           str(threads), "--json", "-q"], capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{pali} bench: {done.stderr.strip()}")
     rows = json.loads(done.stdout)[:-1]
@@ -77,8 +80,8 @@ def run_ours(pali, kind, work, dtype, runs, threads):
 
 def run_peer(engine, kind, work, dtype, runs, threads):
     environment = dict(os.environ, OMP_NUM_THREADS=str(threads), PEER_THREADS=str(threads))
-    done = subprocess.run([sys.executable, engines.__file__, engine, kind, work, dtype,
-                           str(runs)], capture_output=True, text=True, env=environment)
+    done = subprocess.run([sys.executable, engines.__file__, engine, kind, work,
+                           "int8" if dtype in INT8 else dtype, str(runs)], capture_output=True, text=True, env=environment)
     lines = done.stdout.strip().splitlines()
     try:
         return json.loads(lines[-1])
@@ -120,6 +123,9 @@ def table(results):
             time = median(entry)
             if entry is not auto[0] and time is not None:
                 peers.append(f"{entry['engine']} {time:.3g} ({time / ours:.2f})")
+        for entry in groups.get((kind, work, "bf16"), []) if dtype in INT8 else []:
+            if not entry["engine"].startswith("pali") and median(entry) is not None:
+                peers.append(f"{entry['engine']} bf16 {median(entry):.3g} ({median(entry) / ours:.2f})")
         lines.append(f"| {kind} {work} | {dtype} | {ours:.3g} | {100 * auto[0]['share']:.0f} % | "
                      f"{', '.join(peers) or '-'} |")
     reasons = {f"{e['engine']}: {e['skipped']}" for e in results.values() if "skipped" in e}

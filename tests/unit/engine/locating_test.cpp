@@ -5,6 +5,9 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <utility>
 
 #include "io/json.hpp"
 #include "unit/engine/fixtures.hpp"
@@ -92,6 +95,38 @@ TEST_F(Locating, ConvertedFileSaysTheSame) {
   const Engine engine = open(options.output);
   const Image image = picture(1, place["width"], place["height"]);
   expect_boxes(engine.run(request(Task::segment, image)), place, true);
+}
+
+// An encoder that sees the middle square of a picture twice as wide as it is high, or the reverse:
+// boxes lie in that square, in pixels of the whole picture.
+TEST_F(Locating, BoxesOfAnEncoderThatCrops) {
+  const ScratchFolder folder("locating_crop");
+  std::filesystem::copy(model("paligemma_boxes"), folder / "crops");
+  const std::filesystem::path config = folder / "crops" / "preprocessor_config.json";
+  Json how = read_json_file(config);
+  const Json side = how["size"]["height"];
+  how["size"] = {{"shortest_edge", side}};
+  how["crop_size"] = {{"height", side}, {"width", side}};
+  how["do_center_crop"] = true;
+  std::ofstream(config) << how;
+  const Engine engine = open(folder / "crops");
+  const Json& place = golden_["places"][0];
+  for (const auto& [width, height] : {std::pair(80, 40), std::pair(40, 80), std::pair(40, 40)}) {
+    SCOPED_TRACE(std::to_string(width) + " x " + std::to_string(height));
+    const Result found = engine.run(request(Task::detect, picture(1, width, height)));
+    EXPECT_EQ(found.tokens, golden_["tokens"].get<std::vector<int32_t>>());
+    ASSERT_EQ(found.boxes.size(), 2u);
+    for (size_t i = 0; i < 2; ++i) {
+      const Box& box = found.boxes[i];
+      const double corners[] = {box.x0, box.y0, box.x1, box.y1};
+      for (size_t c = 0; c < 4; ++c) {
+        const char* const along = c % 2 == 0 ? "width" : "height";
+        const double part = place["boxes"][i]["box"][c].get<double>() / place[along].get<double>();
+        const double begin = ((c % 2 == 0 ? width : height) - 40) / 2;
+        EXPECT_NEAR(corners[c], begin + 40 * part, 1e-9) << i << ", corner " << c;
+      }
+    }
+  }
 }
 
 // What the model would say has corners in the wrong order in its third group; allowed to say what

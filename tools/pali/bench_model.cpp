@@ -6,6 +6,7 @@
 
 #include "kernels/isa.hpp"
 #include "model/assemble.hpp"
+#include "ops/attention.hpp"
 
 namespace pali::bench {
 namespace {
@@ -47,7 +48,9 @@ struct LanguageCosts {
   Cost encode, prefill, step;
 };
 
-LanguageCosts language_costs(const LanguageConfig& c, double s, double beams, DType dtype) {
+// memory_bytes: of one number of an encoder output's keys and values, where they are kept apart.
+LanguageCosts language_costs(const LanguageConfig& c, double s, double beams, DType dtype,
+                             double memory_bytes) {
   const double bytes_per_weight = weight_bytes(dtype);
   // Embeddings, which are the output head as well, stop at int8.
   const double head_bytes = dtype == DType::i4 ? 1 : bytes_per_weight;
@@ -59,7 +62,8 @@ LanguageCosts language_costs(const LanguageConfig& c, double s, double beams, DT
   const double layers = static_cast<double>(c.decoder_layers);
   const double head = width * static_cast<double>(c.vocab);
   const double looked_at = layers * 2 * s * inner;  // multiply-adds of one position's attention
-  const double cache = layers * 2 * s * kv;         // values, f32
+  // How many numbers; in a sequence's own cache they are f32.
+  const double cache = layers * 2 * s * kv;
   if (c.encoder_layers == 0) {
     const double stack = layers * (attention + mlp);
     return {{},
@@ -71,11 +75,12 @@ LanguageCosts language_costs(const LanguageConfig& c, double s, double beams, DT
   const double cross = layers * 2 * width * kv;
   // A merged cross-attention has no projections of its own.
   const double decoder = layers * (attention + (c.merged_cross ? 0 : 2 * width * inner) + mlp);
-  return {{2 * s * encoder + static_cast<double>(c.encoder_layers) * 4 * s * s * inner,
-           encoder * bytes_per_weight},
-          {2 * s * cross, cross * bytes_per_weight},
-          {2 * beams * (decoder + head + looked_at),
-           decoder * bytes_per_weight + head * head_bytes + cache * 4}};
+  return {
+      {2 * s * encoder + static_cast<double>(c.encoder_layers) * 4 * s * s * inner,
+       encoder * bytes_per_weight},
+      {2 * s * cross, cross * bytes_per_weight},
+      {2 * beams * (decoder + head + looked_at), decoder * bytes_per_weight + head * head_bytes +
+                                                     cache * (c.merged_cross ? 4 : memory_bytes)}};
 }
 
 // One pass from pixels to the last token, its stages timed.
@@ -224,8 +229,9 @@ std::vector<Row> bench_model(const ModelBench& bench, int64_t& rss_bytes) {
   }
   if (pass.writes()) {
     const LanguageConfig& c = *config.language;
-    const LanguageCosts costs =
-        language_costs(c, static_cast<double>(pass.prefix_tokens()), bench.beams, dtype);
+    const bool narrow = stored_type(compute, setup.kernels) == KernelType::bf16;
+    const LanguageCosts costs = language_costs(c, static_cast<double>(pass.prefix_tokens()),
+                                               bench.beams, dtype, narrow ? 2 : 4);
     if (bench.stage != "decode") {
       add("encode", by({pass.prefix_tokens(), c.width, c.encoder_layers}), pass.encode_ms,
           costs.encode);

@@ -85,8 +85,8 @@ void multiply(const Context& context, const FusedWeight& weight, const std::byte
   const FusedGemm& gemm = *weight.gemm;
   const WeightRef& w = *weight.weight;
   const int64_t n_panels = ceil_div(w.out, gemm.w_rows);
-  // Several shares a thread, in case one of them is held up; each packs its first panel alone.
-  const int64_t shares = std::min<int64_t>(n_panels, 4 * context.pool.size());
+  // Two shares a thread, in case one of them is held up: each brings all of x to its L2 once more.
+  const int64_t shares = std::min<int64_t>(n_panels, 2 * context.pool.size());
   const int64_t most_rows = ceil_div(n_panels, shares) * gemm.w_rows;
   context.pool.parallel_for(shares, 1, [&](int64_t begin, int64_t end, int) {
     Scratch scratch(gemm.scratch_bytes(y.rows, most_rows, w.in, kc));

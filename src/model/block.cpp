@@ -79,12 +79,11 @@ Mlp::Mlp(const BlockSpec& spec, const TensorTable& table, const std::string& nam
 
 void Mlp::run(const Context& context, ConstMat x, Mat hidden, Mat gated, ConstMat residual,
               Mat y) const {
-  PALI_ASSERT(x.rows >= 1 && hidden.rows >= 1);
-  // Parts of equal size: a short last one would be multiplied another way.
-  const int64_t parts = (x.rows + hidden.rows - 1) / hidden.rows;
-  const int64_t step = (x.rows + parts - 1) / parts;
-  for (int64_t first = 0; first < x.rows; first += step) {
-    const int64_t rows = std::min(step, x.rows - first);
+  PALI_ASSERT(x.rows >= 1);
+  PALI_ASSERT(hidden.rows >= x.rows || (hidden.rows >= 1 && hidden.rows % RowParts::kStep == 0));
+  const RowParts parts(x.rows, hidden.rows);
+  for (int64_t part = 0; part < parts.count(); ++part) {
+    const int64_t first = parts.begin(part), rows = parts.begin(part + 1) - first;
     const ConstMat x_part = x.rows_from(first, rows);
     const Mat y_part = y.rows_from(first, rows), hidden_part = hidden.rows_from(0, rows);
     Epilogue activate, add;

@@ -92,8 +92,9 @@ class Mlp {
  public:
   Mlp(const BlockSpec& spec, const TensorTable& table, const std::string& name,
       const MatmulPolicy& policy);
-  // x [M, D] -> y = mlp(x) + residual [M, D], hidden.rows of them at a time. hidden and gated: as
-  // many rows of F; gated is empty where the MLP is plain. y may be x or residual.
+  // x [M, D] -> y = mlp(x) + residual [M, D], at most hidden.rows of them at a time (all, or
+  // a multiple of RowParts::kStep). hidden and gated: as many rows of F; gated is empty where the
+  // MLP is plain. y may be x or residual.
   void run(const Context& context, ConstMat x, Mat hidden, Mat gated, ConstMat residual,
            Mat y) const;
 

@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <memory>
+#include <set>
 
 #include "arguments.hpp"
 #include "bench_model.hpp"
@@ -24,10 +25,12 @@ std::filesystem::path find_config(const std::string& name) {
   const std::filesystem::path folder = pali::models_folder() / "configs";
   const std::filesystem::path named = folder / (name + ".json");
   if (name.find('/') == std::string::npos && std::filesystem::exists(named, ignored)) return named;
-  std::string known;
+  std::set<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
-    known += (known.empty() ? "" : ", ") + entry.path().stem().string();
+    names.insert(entry.path().stem().string());
   }
+  std::string known;
+  for (const std::string& each : names) known += (known.empty() ? "" : ", ") + each;
   throw pali::Error(pali::ErrorCode::not_found, "no config of that name (" + name +
                                                     "); give a config.json, or one of: " + known);
 }

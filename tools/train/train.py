@@ -27,7 +27,7 @@ import torch
 from torch import nn
 
 import model as pali
-from bank import Bank
+from bank import SIDE, Bank
 from batches import LABELS, PLACES, SPOTS, Batches
 from losses import compiled, losses, plain
 from symbols import Symbols, fit_projector, start_looking, start_matching, start_named, start_reading
@@ -46,7 +46,6 @@ def main():
     parser.add_argument("--steps", type=int, required=True, help="length of the stage; the learning rate follows it")
     parser.add_argument("--stop", type=int, help="stop at this step already, to go on another time")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--size", type=int, default=112, help="pixels of the side: 112 or 224")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--warmup", type=int, default=200)
     parser.add_argument("--decay", type=float, default=0.02)
@@ -75,7 +74,7 @@ def main():
     torch.manual_seed(args.seed)
     args.work.mkdir(parents=True, exist_ok=True)
     tokenizer = Tokenizer(args.tokenizer)
-    net = pali.Pali3(pali.mini(args.size))
+    net = pali.Pali3(pali.mini(SIDE))
     width = pali.MINI["vision_config"]["hidden_size"]
     aux = nn.ModuleDict({"what": nn.Linear(width, LABELS), "letter": nn.Linear(width, SPOTS)})
     aux["where"] = nn.Linear(width, PLACES)

@@ -158,18 +158,23 @@ PALI_READ_LOOP(read_zmm, "vmovups \\i(%0), %%zmm0", "vzeroupper\n")
 PALI_READ_LOOP(read_ahead, "vmovups \\i(%0), %%zmm0\n prefetcht0 \\i+2048(%0)", "vzeroupper\n")
 
 // Four streams, a page's worth apart at least: as four rows of a weight.
-void read_zmm_streams(const std::byte* data, int64_t bytes) {
-  const int64_t quarter = bytes / 4;
-  const std::byte* end = data + quarter;
-  __asm__ volatile(
-      "1:\n.irp i,0,64,128,192\n"
-      "vmovups \\i(%0), %%zmm0\n vmovups \\i(%0,%2,1), %%zmm0\n"
-      "vmovups \\i(%0,%2,2), %%zmm0\n vmovups \\i(%0,%3,1), %%zmm0\n.endr\n"
-      "add $256, %0\n cmp %1, %0\n jb 1b\n vzeroupper\n"
-      : "+r"(data)
-      : "r"(end), "r"(quarter), "r"(3 * quarter)
-      : "xmm0", "cc", "memory");
-}
+#define PALI_READ_STREAMS(name, offsets, vector)                                            \
+  void name(const std::byte* data, int64_t bytes) {                                         \
+    const int64_t quarter = bytes / 4;                                                      \
+    const std::byte* end = data + quarter;                                                  \
+    __asm__ volatile("1:\n.irp i," offsets                                                  \
+                     "\n"                                                                   \
+                     "vmovups \\i(%0), %%" vector "\n vmovups \\i(%0,%2,1), %%" vector      \
+                     "\n"                                                                   \
+                     "vmovups \\i(%0,%2,2), %%" vector "\n vmovups \\i(%0,%3,1), %%" vector \
+                     "\n.endr\n"                                                            \
+                     "add $256, %0\n cmp %1, %0\n jb 1b\n vzeroupper\n"                     \
+                     : "+r"(data)                                                           \
+                     : "r"(end), "r"(quarter), "r"(3 * quarter)                             \
+                     : "xmm0", "cc", "memory");                                             \
+  }
+PALI_READ_STREAMS(read_ymm_streams, "0,32,64,96,128,160,192,224", "ymm0")
+PALI_READ_STREAMS(read_zmm_streams, "0,64,128,192", "zmm0")
 
 // Sums a turn, times operations of an instruction.
 constexpr double kYmm = 12, kZmm = 24, kTiles = 6;
@@ -188,6 +193,7 @@ constexpr ProductLoop kProductLoops[] = {
 constexpr ReadLoop kReadLoops[] = {
     {Unit::baseline, "words", read_words},
     {Unit::avx2, "ymm", read_ymm},
+    {Unit::avx2, "ymm, 4 streams", read_ymm_streams},
     {Unit::avx512, "zmm", read_zmm},
     // prefetchnta reads at half of it, distances of 1 to 8 KB differ by 3 % (Xeon with AMX).
     {Unit::avx512, "zmm + prefetch", read_ahead},

@@ -13,6 +13,7 @@ namespace {
 struct Avx512 {
   using F = __m512;
   static constexpr int kLanes = 16;
+  static constexpr bool asks_ahead(KernelType) { return true; }  // see gemv-inl.hpp
 
   static F zero() { return _mm512_setzero_ps(); }
   static F set(float value) { return _mm512_set1_ps(value); }

@@ -22,11 +22,14 @@ TEST(Ways, EveryBackendTakesTheTypesOfTheModels) {
       MatmulPolicy policy;
       policy.backend = way.backend;
       policy.isa = way.isa;
-      // oneDNN does not widen half precision on the way: it takes f32, and bf16 in bf16 products.
+      // oneDNN does not widen half precision on the way: it takes f32, and bf16 in bf16 products
+      // where the CPU has those.
       if (type == DType::bf16 && way.backend == MatmulBackend::onednn) {
         policy.compute = ComputeType::bf16;
       }
-      const bool declines = type == DType::f16 && way.backend == MatmulBackend::onednn;
+      const bool declines =
+          way.backend == MatmulBackend::onednn &&
+          (type == DType::f16 || (type == DType::bf16 && way.isa < Isa::avx512_bf16));
       std::string declined;
       const auto packed = pack_linear(weight, policy, &declined);
       const bool native = declines || way.backend == MatmulBackend::native;

@@ -27,6 +27,11 @@ def need(module):
         raise Skip(f"no {module} in this Python") from None
 
 
+def cache_folder():
+    """For models as other engines want them."""
+    return os.environ.get("PEER_CACHE", "/tmp/pali-peers")
+
+
 def timed(work, runs):
     """Milliseconds of each run after a first one that does not count. Work of less than 5 ms is
     repeated within a run."""
@@ -137,7 +142,7 @@ def openvino_vision(work, dtype, runs):
     """bf16: the f32 graph with INFERENCE_PRECISION_HINT bf16. int8: weights compressed to int8, which
     OpenVINO multiplies with dynamically quantised activations."""
     openvino = need("openvino")
-    cache = os.path.join(os.environ.get("PEER_CACHE", "/tmp/pali-peers"), f"{work}.xml")
+    cache = os.path.join(cache_folder(), f"{work}.xml")
     core = openvino.Core()
     if not os.path.exists(cache):
         torch = torch_module()
@@ -197,6 +202,53 @@ def torch_language(work, dtype, runs):
     return [(generate(9) - generate(1)) / 8 for _ in range(runs)]
 
 
+# The same weights' shapes in CTranslate2, all in int8 with activations quantised by row. It has no
+# encoder of its own for T5: "encode" is the encoder and the first token.
+def ctranslate2_folder(quantization):
+    ctranslate2 = need("ctranslate2")
+    folder = os.path.join(cache_folder(), f"{LANGUAGE}-{quantization}")
+    if os.path.exists(os.path.join(folder, "model.bin")):
+        return folder
+    torch, transformers = torch_module(), need("transformers")
+    from ctranslate2.converters.transformers import T5Loader
+    config = transformers.T5Config(**config_of(LANGUAGE))
+    with torch.device("meta"):
+        model = transformers.T5ForConditionalGeneration(config)
+    model = randomise(torch, model, torch.bfloat16)
+    model.tie_weights()
+    spec = T5Loader().get_model_spec(model)
+    words = ["<pad>", "</s>", "<unk>"] + [f"w{i}" for i in range(3, config.vocab_size)]
+    spec.register_source_vocabulary(words)
+    spec.register_target_vocabulary(words)
+    for field, word in (("bos", 0), ("eos", 1), ("unk", 2), ("decoder_start", 0)):
+        setattr(spec.config, f"{field}_token", words[word])
+    spec.validate()
+    spec.optimize(quantization=quantization)
+    os.makedirs(folder, exist_ok=True)
+    spec.save(folder)
+    return folder
+
+
+def ctranslate2_language(work, dtype, runs):
+    if dtype != "int8":
+        raise Skip("run in int8 only")
+    ctranslate2 = need("ctranslate2")
+    translator = ctranslate2.Translator(ctranslate2_folder("int8"), compute_type="int8",
+                                        intra_threads=THREADS)
+    source = [[f"w{i + 3}" for i in range(PROMPT_TOKENS - 1)] + ["</s>"]]
+
+    def generate(tokens):
+        start = time.perf_counter()
+        translator.translate_batch(source, beam_size=4 if work == "beams4" else 1,
+                                   max_decoding_length=tokens, min_decoding_length=tokens)
+        return (time.perf_counter() - start) * 1e3
+
+    generate(1)
+    if work == "encode":
+        return [generate(1) for _ in range(runs)]
+    return [(generate(9) - generate(1)) / 8 for _ in range(runs)]
+
+
 # A whole PaliGemma 3B: "first", the first token about one image and a prompt of 16; "token", each further one.
 def torch_paligemma(work, dtype, runs):
     torch = torch_module()
@@ -227,7 +279,7 @@ def torch_paligemma(work, dtype, runs):
 
 KINDS = {"matmul": {"torch": torch_matmul, "openblas": openblas_matmul},
          "vision": {"torch": torch_vision, "openvino": openvino_vision},
-         "language": {"torch": torch_language},
+         "language": {"torch": torch_language, "ctranslate2": ctranslate2_language},
          "paligemma": {"torch": torch_paligemma}}
 
 

@@ -3,8 +3,8 @@
     python3 tools/bench/peers.py --pali build/release/tools/pali --quick
     python3 tools/bench/peers.py --pali build/release/tools/pali -o peers.json --markdown peers.md
 
-Runs what is installed in this Python of torch (with transformers), openvino (with nncf for int8) and
-numpy's OpenBLAS; says what is missing. One process and one model in memory at a time: a round is
+Runs what is installed in this Python of torch (with transformers), openvino (with nncf for int8),
+ctranslate2 and numpy's OpenBLAS; says what is missing. One process and one model in memory at a time: a round is
 ours, then each peer, and rounds repeat; medians over all runs of all rounds count. With -o an
 existing file is added to, so that rounds may be run apart from each other, and `--only` picks lines.
 Full: 12 GB of memory, most of an hour; --quick: 6 GB, some minutes."""

@@ -65,7 +65,7 @@ struct Avx2Pairs {
 
 void fill_avx2(KernelTable& table) {
   fill<Avx2, 6, 2>(table);
-  table.fused_int8 = fused_int8<Avx2, Avx2Pairs, 6, 2>();
+  table.fused_int8 = fused_int8<Avx2, Avx2Pairs, 4, 2>();
 }
 
 }  // namespace pali

@@ -156,6 +156,7 @@ struct Int8Product {
         rows[p] = x + 3 * p * row_bytes + group * Row::kGroupBytes;
       });
       const int64_t quads = (smaller(kc - first, kInt8Group) + I::kQuad - 1) / I::kQuad;
+#pragma GCC unroll 2
       for (int64_t quad = 0; quad < quads; ++quad) {
         V w[kVectors];
         unroll<kVectors>([&](auto v) __attribute__((always_inline)) {

@@ -1,5 +1,6 @@
 // The avx2 tier (+ fma, f16c): the generic kernels over eight floats. A 6 x 16 tile of sums takes
-// 12 of the 16 registers, two vectors of weights and one broadcast the rest.
+// 12 of the 16 registers, two vectors of weights and one broadcast the rest. Integer products need
+// one for the product too, so theirs is 4 x 16.
 #include "kernels/fill-inl.hpp"
 #include "kernels/int8-inl.hpp"
 #include "kernels/simd_avx2.hpp"

@@ -57,9 +57,17 @@ struct QuantisedTensor {
   double max_error = 0;     // of the largest weight
 };
 
+// A matrix that is stored wider than what was asked for.
+struct KeptTensor {
+  std::string name, dtype;  // dtype: as it is stored
+  std::string refused;      // "int8" or "int4"
+  double rms_error = 0;  // that it would have cost; 0: whatever it costs, such tensors stay wider
+};
+
 struct ConvertReport {
   int64_t tensors = 0, bytes = 0;
   std::vector<QuantisedTensor> quantised;
+  std::vector<KeptTensor> kept;
   std::vector<std::string> warnings;
 };
 

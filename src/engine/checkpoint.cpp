@@ -84,10 +84,15 @@ ConvertReport convert(const ConvertOptions& options) {
                                   options.tokenizer, options.resolution, options.seed})
             : open_checkpoint(options.source, {true, options.tokenizer});
   checkpoint.table.load(checkpoint.store);
+  const QuantisationReport rounding = write_checkpoint(checkpoint, dtype, options.output);
   ConvertReport report;
-  for (const TensorError& tensor : write_checkpoint(checkpoint, dtype, options.output)) {
+  for (const TensorError& tensor : rounding.rounded) {
     report.quantised.push_back(
         {tensor.name, weight_name(tensor.dtype), tensor.error.rms, tensor.error.max});
+  }
+  for (const TensorKept& tensor : rounding.kept) {
+    report.kept.push_back(
+        {tensor.name, weight_name(tensor.dtype), weight_name(tensor.refused), tensor.error.rms});
   }
   report.tensors = static_cast<int64_t>(checkpoint.table.bound().size());
   report.bytes = static_cast<int64_t>(std::filesystem::file_size(options.output));

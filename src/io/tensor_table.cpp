@@ -60,7 +60,7 @@ std::vector<int64_t> quantised_shape(const TensorRule& rule, DType stored) {
 // Whether the tensor is one that `pali convert --dtype int8|int4` writes, scales not looked at yet.
 bool is_quantised_tensor(const TensorRule& rule, const StoredTensor& tensor) {
   return (tensor.dtype == DType::i8 || tensor.dtype == DType::u8) && tensor.name == rule.name &&
-         rule.shape.size() == 2 && rule.least > Precision::bf16 && tensor.plain();
+         rule.shape.size() == 2 && rule.least != Precision::f32 && tensor.plain();
 }
 
 WeightRef make_quantised_ref(const TensorRule& rule, const StoredTensor& tensor,

@@ -25,6 +25,25 @@ void read_row(const WeightRef& weight, int64_t o, std::vector<float>& row) {
   for (int64_t i = 0; i < weight.in; ++i) row[static_cast<size_t>(i)] = weight.at(o, i);
 }
 
+float int4_error(const float* w, int64_t n, float scale) {
+  float error = 0.0f;
+  for (int64_t i = 0; i < n; ++i) {
+    const float miss = rounded(w[i], scale, -8.0f, 7.0f) * scale - w[i];
+    error += miss * miss;
+  }
+  return error;
+}
+
+// The scale that serves the integers of `scale` best: least squares.
+float fitted(const float* w, int64_t n, float scale) {
+  float products = 0.0f, squares = 0.0f;
+  for (int64_t i = 0; i < n; ++i) {
+    const float q = rounded(w[i], scale, -8.0f, 7.0f);
+    products += q * w[i], squares += q * q;
+  }
+  return squares > 0.0f ? products / squares : scale;
+}
+
 float int4_scale(const float* w, int64_t n) {
   float widest = 0.0f;  // with its sign
   for (int64_t i = 0; i < n; ++i) {
@@ -37,14 +56,14 @@ float int4_scale(const float* w, int64_t n) {
   float best = 0.0f, least = INFINITY;
   for (const float steps : kSteps) {
     const float scale = round_to_f16(widest / steps);
-    float error = 0.0f;
-    for (int64_t i = 0; i < n; ++i) {
-      const float miss = rounded(w[i], scale, -8.0f, 7.0f) * scale - w[i];
-      error += miss * miss;
-    }
+    const float error = int4_error(w, n, scale);
     if (error < least) least = error, best = scale;
   }
-  return best;
+  // Kept between the outermost candidates, so that no weight is clipped further than by those.
+  const float most = std::abs(widest);
+  const float fit = std::clamp(std::abs(fitted(w, n, best)), most / 9.0f, most / 7.0f);
+  const float refined = round_to_f16(std::copysign(fit, best));
+  return int4_error(w, n, refined) < least ? refined : best;
 }
 
 }  // namespace

@@ -13,9 +13,9 @@ struct QuantisationError {
 };
 
 // The scales of `weight` as `type` (i8 or i4), in the layout of models/FORMAT.md. int8: max |w| /
-// 127 of each row. int4: of each group the one of a few candidates that errs least in the sum of
-// squares. Throws Error(corrupt_file) for weights that are not finite, Error(unsupported) for
-// groups beyond the range of an f16 scale. `error`, where given, receives what the rounding costs.
+// 127 of each row. int4: of each group the least squared error of a few, or what least squares make
+// of it. Throws Error: corrupt_file for weights that are not finite, unsupported for groups beyond
+// the range of an f16 scale. `error`, where given, receives what the rounding costs.
 AlignedBuffer<std::byte> quantisation_scales(const WeightRef& weight, DType type,
                                              QuantisationError* error);
 

@@ -82,10 +82,23 @@ struct TensorError {
   QuantisationError error;
 };
 
+// A matrix that stays wider than what was asked for; `error`: of what was refused, 0 where the
+// provenance table refuses it whatever it costs.
+struct TensorKept {
+  std::string name;
+  DType dtype, refused;
+  QuantisationError error;
+};
+
+struct QuantisationReport {
+  std::vector<TensorError> rounded;
+  std::vector<TensorKept> kept;  // a tensor may stand in both: int8 where int4 was refused
+};
+
 // Writes a pali checkpoint (models/FORMAT.md) of one whose table is loaded; `dtype` empty keeps
-// each tensor's own. Returns what was quantised on the way.
-std::vector<TensorError> write_checkpoint(const Checkpoint& checkpoint, std::optional<DType> dtype,
-                                          const std::filesystem::path& path);
+// each tensor's own.
+QuantisationReport write_checkpoint(const Checkpoint& checkpoint, std::optional<DType> dtype,
+                                    const std::filesystem::path& path);
 
 // The running model. Immutable; owns the checkpoint its weights lie in.
 struct Model {

@@ -9,15 +9,15 @@
 #include "model/storage.hpp"
 
 namespace pali {
-std::vector<TensorError> write_checkpoint(const Checkpoint& checkpoint, std::optional<DType> dtype,
-                                          const std::filesystem::path& path) {
+QuantisationReport write_checkpoint(const Checkpoint& checkpoint, std::optional<DType> dtype,
+                                    const std::filesystem::path& path) {
   if (dtype && *dtype != DType::f32 && *dtype != DType::bf16 && !is_quantised(*dtype)) {
     throw Error(ErrorCode::unsupported, std::string("weights of dtype ") + dtype_name(*dtype) +
                                             " are not written by this version (" + path.string() +
                                             "); use f32, bf16, int8 or int4");
   }
   std::vector<SafetensorsOutput> tensors;
-  std::vector<TensorError> errors;
+  QuantisationReport report;
   Json int4_shapes = Json::object();
   bool quantised = false;
   std::list<StoredForm> forms;  // scales of all tensors, weights of one at a time
@@ -25,7 +25,10 @@ std::vector<TensorError> write_checkpoint(const Checkpoint& checkpoint, std::opt
     const StoredForm& form = forms.emplace_back(tensor, dtype);
     tensors.push_back({name, form.container_type(), form.shape(),
                        [&form](std::span<std::byte> out) { form.write(out); }});
-    if (form.error()) errors.push_back({name, form.type(), *form.error()});
+    if (form.error()) report.rounded.push_back({name, form.type(), *form.error()});
+    if (form.refusal()) {
+      report.kept.push_back({name, form.type(), form.refusal()->type, form.refusal()->error});
+    }
     if (!form.has_scales()) continue;
     quantised = true;
     tensors.push_back({name + std::string(kScaleSuffix), form.scale_type(), form.scale_shape(),
@@ -63,7 +66,7 @@ std::vector<TensorError> write_checkpoint(const Checkpoint& checkpoint, std::opt
   metadata[metadata_key::kSource] =
       source == checkpoint.store.metadata().end() ? model_name(checkpoint.path) : source->second;
   write_safetensors(path, tensors, metadata);
-  return errors;
+  return report;
 }
 
 }  // namespace pali

@@ -12,7 +12,7 @@ DType target_type(const BoundTensor& tensor, std::optional<DType> wanted) {
     case Precision::f32:
       return own;
     case Precision::bf16:
-      return DType::bf16;
+      return own == DType::f32 || *wanted == DType::bf16 ? DType::bf16 : own;
     case Precision::int8:
       return *wanted == DType::i4 ? DType::i8 : *wanted;
     case Precision::any:
@@ -21,13 +21,32 @@ DType target_type(const BoundTensor& tensor, std::optional<DType> wanted) {
   return own;
 }
 
+// What a matrix is stored as where the integers of `type` err too much.
+DType next_wider(DType type, DType own) {
+  if (type == DType::i4) return DType::i8;
+  return own == DType::f16 ? own : DType::bf16;
+}
+
+double most_error(DType type) { return type == DType::i4 ? kMostInt4Error : kMostInt8Error; }
+
 }  // namespace
 
 StoredForm::StoredForm(const BoundTensor& tensor, std::optional<DType> wanted)
     : tensor_(&tensor), type_(target_type(tensor, wanted)) {
-  if (!has_scales() || type_ == tensor.ref.dtype) return;
-  error_.emplace();
-  scales_ = quantisation_scales(tensor.ref, type_, &*error_);
+  if (wanted && is_quantised(*wanted) && type_ != *wanted && tensor.rule.least != Precision::f32) {
+    refusal_ = Refusal{*wanted, {}};
+  }
+  while (has_scales() && type_ != tensor.ref.dtype) {
+    QuantisationError error;
+    scales_ = quantisation_scales(tensor.ref, type_, &error);
+    if (error.rms <= most_error(type_)) {
+      error_ = error;
+      return;
+    }
+    refusal_ = Refusal{type_, error};
+    type_ = next_wider(type_, tensor.ref.dtype);
+    scales_ = {};
+  }
 }
 
 std::vector<int64_t> StoredForm::shape() const {

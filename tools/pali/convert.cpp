@@ -36,6 +36,18 @@ void print_errors(const std::vector<QuantisedTensor>& tensors) {
   }
 }
 
+void print_kept(const std::vector<KeptTensor>& tensors) {
+  if (tensors.empty()) return;
+  std::fprintf(stderr, "pali: kept     rms error                tensor\n");
+  for (const KeptTensor& tensor : tensors) {
+    const std::string cost =
+        tensor.rms_error > 0 ? format("%8.3f", 100 * tensor.rms_error) + " % in " + tensor.refused
+                             : "       - never " + tensor.refused;
+    std::fprintf(stderr, "pali: %-8s %-24s  %s\n", tensor.dtype.c_str(), cost.c_str(),
+                 tensor.name.c_str());
+  }
+}
+
 void run(Arguments& arguments) {
   ConvertOptions& options = arguments.options;
   const bool parts = !arguments.vision.empty() || !arguments.language.empty();
@@ -67,13 +79,22 @@ void run(Arguments& arguments) {
                            {"rms_error", tensor.rms_error},
                            {"max_error", tensor.max_error}});
     }
+    Json kept = Json::array();
+    for (const KeptTensor& tensor : report.kept) {
+      kept.push_back({{"name", tensor.name},
+                      {"dtype", tensor.dtype},
+                      {"refused", tensor.refused},
+                      {"rms_error", tensor.rms_error}});
+    }
     Json object = {
         {"output", options.output.string()}, {"tensors", report.tensors}, {"bytes", report.bytes}};
     if (!quantised.empty()) object["quantised"] = std::move(quantised);
+    if (!kept.empty()) object["kept"] = std::move(kept);
     output.write(to_line(object));
     output.finish();
   } else if (!arguments.output.quiet) {
     print_errors(report.quantised);
+    print_kept(report.kept);
     std::fprintf(stderr, "pali: wrote %s: %lld tensors, %.1f MB\n", options.output.c_str(),
                  static_cast<long long>(report.tensors), static_cast<double>(report.bytes) / 1e6);
   }

@@ -43,7 +43,8 @@ void read_pali3(const JsonFields& fields, Family& family) {
                             fields.boolean("projector_bias", true), encoder.skipped};
   config.projector = projector;
   RuleWriter rules(family.rules, {"multi_modal_projector.linear.", "multi_modal_projector."});
-  rules.matrix("projector.weight", "weight", projector.out, projector.in);
+  rules.matrix("projector.weight", "weight", projector.out, projector.in).least =
+      Precision::bf16;  // io/tensor_table.hpp says why
   if (projector.bias) rules.vector("projector.bias", "bias", projector.out);
 
   config.prompts = pali3_prompts();

@@ -208,7 +208,8 @@ void read_paligemma(const JsonFields& fields, Family& family) {
   config.projector = projector;
   RuleWriter rules(family.rules,
                    {"multi_modal_projector.linear.", "model.multi_modal_projector.linear."});
-  rules.matrix("projector.weight", "weight", projector.out, projector.in);
+  rules.matrix("projector.weight", "weight", projector.out, projector.in).least =
+      Precision::bf16;  // io/tensor_table.hpp says why
   rules.vector("projector.bias", "bias", projector.out);
 
   config.task_style = "pt";  // what the name does not say otherwise

@@ -100,10 +100,10 @@ void add_siglip_vision_rules(const VisionConfig& config, const std::vector<std::
   RuleWriter rules(all, prefixes);
   const int64_t width = config.width;
   // Conv2d's kernel [D, 3, p, p] is a matrix over patches in (channel, y, x) order.
-  rules
-      .matrix("vision.patch.weight", "embeddings.patch_embedding.weight", width,
-              3 * config.patch * config.patch)
-      .transform = Transform::flatten_in;
+  TensorRule& patch = rules.matrix("vision.patch.weight", "embeddings.patch_embedding.weight",
+                                   width, 3 * config.patch * config.patch);
+  patch.transform = Transform::flatten_in;
+  patch.least = Precision::bf16;  // io/tensor_table.hpp says why
   if (config.patch_bias) {
     rules.vector("vision.patch.bias", "embeddings.patch_embedding.bias", width);
   }

@@ -176,6 +176,7 @@ void read_projector(const JsonFields& encoder, ModelConfig& config, std::vector<
       rules.matrix("projector.weight", "mm_input_projection_weight", projector.out, projector.in);
   weight.transform = Transform::axes;
   weight.axes = "io>o,i";
+  weight.least = Precision::bf16;  // io/tensor_table.hpp says why
   rules.vector("projector.norm.weight", "mm_soft_emb_norm.weight", projector.in);
 }
 

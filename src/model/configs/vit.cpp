@@ -27,10 +27,12 @@ VisionConfig read_vit_vision(const JsonFields& fields, Preprocessing& preprocess
 void add_vit_rules(const VisionConfig& config, const std::vector<std::string>& prefixes,
                    std::vector<TensorRule>& all) {
   RuleWriter rules(all, prefixes);
-  const int64_t width = config.width, patch = config.patch;
+  const int64_t width = config.width;
   const std::string projection = "embeddings.patch_embeddings.projection";
-  rules.matrix("vision.patch.weight", projection + ".weight", width, 3 * patch * patch).transform =
-      Transform::flatten_in;  // Conv2d's kernel [D, 3, p, p]
+  TensorRule& patch = rules.matrix("vision.patch.weight", projection + ".weight", width,
+                                   3 * config.patch * config.patch);
+  patch.transform = Transform::flatten_in;  // Conv2d's kernel [D, 3, p, p]
+  patch.least = Precision::bf16;            // io/tensor_table.hpp says why
   rules.vector("vision.patch.bias", projection + ".bias", width);
   TensorRule& token = rules.vector("vision.class", "embeddings.cls_token", width);
   token.transform = Transform::axes;

@@ -116,8 +116,13 @@ TEST(Checkpoint, QuantisedAtLoadEqualsTheConvertedFile) {
     ASSERT_GT(report.quantised.size(), 10u);
     for (const QuantisedTensor& tensor : report.quantised) {
       EXPECT_GT(tensor.rms_error, 0) << tensor.name;
-      EXPECT_LT(tensor.rms_error, type == WeightType::int8 ? 0.02 : 0.15) << tensor.name;
+      EXPECT_LT(tensor.rms_error, type == WeightType::int8 ? 0.02 : 0.12) << tensor.name;
     }
+    std::map<std::string, std::string> kept;
+    for (const KeptTensor& tensor : report.kept) kept[tensor.name] = tensor.dtype;
+    EXPECT_EQ(kept["vision.patch.weight"], "bf16");
+    EXPECT_EQ(kept["projector.weight"], "bf16");
+    EXPECT_EQ(kept.contains("lm.embed"), type == WeightType::int4);
     const CheckpointInfo info = inspect(convert_options.output);
     EXPECT_GT(info.dtypes.at(name), 0);
     EXPECT_EQ(info.parameters, inspect(model("pali3")).parameters);

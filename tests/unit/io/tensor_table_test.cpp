@@ -208,6 +208,8 @@ TEST(TensorTable, QuantisedTensorsAndTheirScales) {
   };
   EXPECT_EQ(bind({3, 35}, DType::i8, {3}, DType::f32), DType::i8);
   EXPECT_EQ(bind({3, 18}, DType::u8, {3, 2}, DType::f16), DType::i4);
+  // Conversion would not write it, but a file may hold it.
+  EXPECT_EQ(bind({3, 35}, DType::i8, {3}, DType::f32, Precision::bf16), DType::i8);
   const auto refuse = [&](std::initializer_list<std::string_view> parts, auto... arguments) {
     expect_error(ErrorCode::corrupt_file, parts, [&] { bind(arguments...); });
   };

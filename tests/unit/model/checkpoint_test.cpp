@@ -200,9 +200,7 @@ TEST(Checkpoint, RefusesATokenizerOfAnotherModel) {
 TEST(Checkpoint, Int4NeedsItsTrueShapes) {
   TempFolder folder;
   const fs::path file = folder / "int4.safetensors";
-  const std::vector<TensorError> errors =
-      write_checkpoint(open_checkpoint(kModels / "ul2"), DType::i4, file);
-  ASSERT_FALSE(errors.empty());
+  ASSERT_FALSE(write_checkpoint(open_checkpoint(kModels / "ul2"), DType::i4, file).rounded.empty());
   open_checkpoint(file);
   std::ifstream in(file, std::ios::binary);
   const std::string good(std::istreambuf_iterator<char>(in), {});

@@ -1,0 +1,136 @@
+// Which type a matrix is stored in: what was asked for, but for what its row of the provenance
+// table refuses and for integers that err too much.
+#include "model/storage.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <span>
+#include <vector>
+
+namespace pali {
+namespace {
+
+// 64 x 96 normal weights of deviation 0.1, the first of each row of `spike` instead.
+class Matrix {
+ public:
+  Matrix(DType type, float spike, Precision least = Precision::any) {
+    std::mt19937 random(11);
+    std::normal_distribution<float> normal(0.0f, 0.1f);
+    for (int64_t o = 0; o < 64; ++o) {
+      for (int64_t i = 0; i < 96; ++i) {
+        const float value = i == 0 && spike > 0 ? spike : normal(random);
+        const uint16_t half = type == DType::f16 ? f32_to_f16(value) : f32_to_bf16(value);
+        const auto bytes = type == DType::f32 ? std::as_bytes(std::span(&value, 1))
+                                              : std::as_bytes(std::span(&half, 1));
+        bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
+      }
+    }
+    tensor.rule.name = "w";
+    tensor.rule.shape = {64, 96};
+    tensor.rule.least = least;
+    tensor.ref = {.name = "w", .dtype = type, .out = 64, .in = 96, .out_stride = 96};
+    tensor.ref.data = bytes_.data();
+  }
+  BoundTensor tensor;
+
+ private:
+  std::vector<std::byte> bytes_;
+};
+
+constexpr DType kFloats[] = {DType::f32, DType::bf16, DType::f16};
+
+TEST(StoredForm, OrdinaryWeightsTakeTheTypeAskedFor) {
+  for (const DType own : kFloats) {
+    const Matrix matrix(own, 0);
+    for (const DType wanted : {DType::i8, DType::i4, DType::bf16, DType::f32}) {
+      const StoredForm form(matrix.tensor, wanted);
+      EXPECT_EQ(form.type(), wanted);
+      EXPECT_FALSE(form.refusal());
+      EXPECT_EQ(form.error().has_value(), is_quantised(wanted));
+    }
+  }
+}
+
+// Of rows of 96, one weight of s deviations leaves an error of about s / 127 / sqrt(12) of a
+// deviation in int8 and, of a group of 32, s / 16 / sqrt(12) in int4: 8 deviations are too many for
+// int4, 30 for int8 too.
+TEST(StoredForm, LargeWeightsAmongSmallOnesKeepAWiderType) {
+  for (const DType own : kFloats) {
+    const Matrix few(own, 0.8f), far(own, 3.0f);
+    const StoredForm eight(few.tensor, DType::i4);
+    EXPECT_EQ(eight.type(), DType::i8);
+    ASSERT_TRUE(eight.error() && eight.refusal());
+    EXPECT_LE(eight.error()->rms, kMostInt8Error);
+    EXPECT_EQ(eight.refusal()->type, DType::i4);
+    EXPECT_GT(eight.refusal()->error.rms, kMostInt4Error);
+    EXPECT_EQ(StoredForm(few.tensor, DType::i8).type(), DType::i8);
+    EXPECT_FALSE(StoredForm(few.tensor, DType::i8).refusal());
+    for (const DType wanted : {DType::i8, DType::i4}) {
+      const StoredForm wide(far.tensor, wanted);
+      EXPECT_EQ(wide.type(), own == DType::f16 ? DType::f16 : DType::bf16);
+      EXPECT_FALSE(wide.has_scales() || wide.error());
+      ASSERT_TRUE(wide.refusal());
+      EXPECT_EQ(wide.refusal()->type, DType::i8);
+      EXPECT_GT(wide.refusal()->error.rms, kMostInt8Error);
+      std::vector<std::byte> out(64 * 96 * 2);
+      wide.write(out);
+      for (int64_t i = 0; i < 64 * 96; ++i) {
+        const float was = far.tensor.ref.at(i / 96, i % 96);
+        const float expected = own == DType::f32 ? bf16_to_f32(f32_to_bf16(was)) : was;
+        ASSERT_EQ(load_weight(out.data(), wide.type(), i), expected);
+      }
+    }
+  }
+}
+
+TEST(StoredForm, TheTableRefusesWhateverItCosts) {
+  const Matrix narrow(DType::f32, 0, Precision::bf16), half(DType::f16, 0, Precision::bf16);
+  const Matrix vector(DType::f32, 0, Precision::f32), embed(DType::f32, 0, Precision::int8);
+  for (const DType wanted : {DType::i8, DType::i4}) {
+    const StoredForm bf16(narrow.tensor, wanted);
+    EXPECT_EQ(bf16.type(), DType::bf16);
+    ASSERT_TRUE(bf16.refusal());
+    EXPECT_EQ(bf16.refusal()->type, wanted);
+    EXPECT_EQ(bf16.refusal()->error.rms, 0);
+    EXPECT_EQ(StoredForm(half.tensor, wanted).type(), DType::f16);
+    const StoredForm f32(vector.tensor, wanted);
+    EXPECT_EQ(f32.type(), DType::f32);
+    EXPECT_FALSE(f32.refusal()) << "vectors and tables of biases are never integers";
+  }
+  const StoredForm int8(embed.tensor, DType::i4);
+  EXPECT_EQ(int8.type(), DType::i8);
+  EXPECT_TRUE(int8.error());
+  EXPECT_EQ(int8.refusal()->type, DType::i4);
+}
+
+// Files of earlier versions hold some matrices in types that the table refuses now.
+TEST(StoredForm, IntegersOfAnotherFileStay) {
+  const Matrix source(DType::f32, 0);
+  const StoredForm first(source.tensor, DType::i8);
+  std::vector<std::byte> bytes(64 * 96), scales(64 * 4);
+  first.write(bytes);
+  first.write_scales(scales);
+  for (const Precision least : {Precision::bf16, Precision::int8}) {
+    BoundTensor tensor = source.tensor;
+    tensor.rule.least = least;
+    tensor.ref.dtype = DType::i8;
+    tensor.ref.data = bytes.data();
+    tensor.ref.scales = scales.data();
+    for (const DType wanted : {DType::i8, DType::i4}) {
+      const StoredForm again(tensor, wanted);
+      ASSERT_EQ(again.type(), DType::i8);
+      EXPECT_FALSE(again.error());
+      std::vector<std::byte> copy(bytes.size()), copied_scales(scales.size());
+      again.write(copy);
+      again.write_scales(copied_scales);
+      EXPECT_EQ(copy, bytes);
+      EXPECT_EQ(copied_scales, scales);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pali

@@ -2,10 +2,11 @@
 
 Drawing a scene as scenes.py does takes 7 ms; most of it goes into turning and shrinking pictures. Here every thing
 is drawn in some sizes and turns, words are masks, backgrounds are pictures, and a scene is made of them in 0.4 ms: it
-costs the training nothing, and no scene comes twice. Pieces are drawn with a side of 224 and shrunk to 112, as the
-test scenes are, with the photographs, fonts and colours of training only.
+costs the training nothing, and no scene comes twice. Pieces are drawn with a side of 224, as the test scenes are, and
+shrunk to 112 (--side 112) or kept (--side 224), with the photographs, fonts and colours of training only.
 
-  bank.py --out bank.npz      5 minutes on one core
+  bank.py --out bank.npz                    5 minutes on one core
+  bank.py --out bank224.npz --side 224      for the stage at 224 px
 """
 
 import argparse
@@ -19,11 +20,13 @@ import catalog
 import scenes
 
 SIDE = 112
-TWICE = 2 * SIDE
+DRAWN = 224  # of the pieces before they are shrunk, and of all places in the tables
 
 
-def shrunk(image, rng):
-    """The picture at half its size, where it began at a random even or odd place; and that place (y, x)."""
+def shrunk(image, rng, side):
+    """The picture at half its size, where it began at a random even or odd place, and that place (y, x); at DRAWN as it is."""
+    if side == DRAWN:
+        return np.asarray(image), 0, 0
     oy, ox = (int(v) for v in rng.integers(0, 2, 2))
     w, h = image.size
     big = Image.new(image.mode, ((w + ox + 1) // 2 * 2, (h + oy + 1) // 2 * 2))
@@ -31,39 +34,39 @@ def shrunk(image, rng):
     return np.asarray(big.resize((big.size[0] // 2, big.size[1] // 2), Image.BICUBIC)), oy, ox
 
 
-def draw_sprites(rng, each):
+def draw_sprites(rng, each, side):
     """(pixels, table): table rows are thing, first byte, height, width, then oy, ox, h, w in 1/224 of the side."""
     pixels, table, at = [], [], 0
     for thing in range(len(catalog.things())):
         for n in range(each):
             count = (1, 2, 3, 4)[n % 4]
-            picture = scenes.turned(rng, thing, TWICE, rng.uniform(*scenes.SIZES[count]))
+            picture = scenes.turned(rng, thing, DRAWN, rng.uniform(*scenes.SIZES[count]))
             w, h = picture.size
-            if max(w, h) > TWICE - 2:
+            if max(w, h) > DRAWN - 2:
                 continue
-            small, oy, ox = shrunk(picture, rng)
+            small, oy, ox = shrunk(picture, rng, side)
             table.append((thing, at, *small.shape[:2], oy, ox, h, w))
             pixels.append(small.ravel())
             at += small.size
     return np.concatenate(pixels), np.array(table)
 
 
-def draw_words(rng, number):
+def draw_words(rng, number, side):
     """(masks, table, words, centres of letters): table rows as of draw_sprites, with `alone` for the thing."""
     pixels, table, words, letters, at = [], [], [], [], 0
     while len(table) < number:
         word, alone = scenes.spelled(rng), rng.random() < 0.4
         path = catalog.TRAIN_FONTS[int(rng.integers(len(catalog.TRAIN_FONTS)))]
-        width = rng.uniform(min(0.9, 0.10 * len(word) + 0.05), 0.95) * TWICE
-        size = min(width / catalog.font(path, 100).getlength(word) * 100, (0.34 if alone else 0.24) * TWICE / 0.75)
+        width = rng.uniform(min(0.9, 0.10 * len(word) + 0.05), 0.95) * DRAWN
+        size = min(width / catalog.font(path, 100).getlength(word) * 100, (0.34 if alone else 0.24) * DRAWN / 0.75)
         font = catalog.font(path, max(16, int(size)))
         x0, y0, x1, y1 = font.getbbox(word)
         w, h = x1 - x0, y1 - y0
-        if w > TWICE - 6 or h > 0.4 * TWICE:
+        if w > DRAWN - 6 or h > 0.4 * DRAWN:
             continue
         mask = Image.new("L", (w, h))
         scenes.ImageDraw.Draw(mask).text((-x0, -y0), word, font=font, fill=255)
-        small, oy, ox = shrunk(mask, rng)
+        small, oy, ox = shrunk(mask, rng, side)
         middle = [(font.getlength(word[:i]) + font.getlength(word[:i + 1])) / 2 - x0 for i in range(len(word))]
         table.append((int(alone), at, *small.shape, oy, ox, h, w))
         pixels.append(small.ravel())
@@ -73,11 +76,11 @@ def draw_words(rng, number):
     return np.concatenate(pixels), np.array(table), np.array(words), np.array(letters, np.float32)
 
 
-def draw_backgrounds(rng, number):
+def draw_backgrounds(rng, number, side):
     """(pictures, number of the colour or -1)."""
-    pictures, colours, names = np.empty((number, SIDE, SIDE, 3), np.uint8), [], list(catalog.COLOURS)
+    pictures, colours, names = np.empty((number, side, side, 3), np.uint8), [], list(catalog.COLOURS)
     for n in range(number):
-        image, colour = scenes.background(rng, SIDE, False)
+        image, colour = scenes.background(rng, side, False)
         pictures[n] = np.asarray(image.convert("RGB"))
         colours.append(names.index(colour) if colour else -1)
     return pictures, np.array(colours)
@@ -91,7 +94,9 @@ class Bank:
         with np.load(path, allow_pickle=False) as f:
             (self.pixels, self.table, self.masks, self.words, self.spelled, self.letters, self.pictures,
              self.colours) = (f[k] for k in ("pixels", "table", "masks", "words", "spelled", "letters", "pictures", "colours"))
-        longest = self.table[:, 6:8].max(1) / TWICE
+        self.side = self.pictures.shape[1]
+        self.unit = DRAWN // self.side  # of the tables' places in a pixel
+        longest = self.table[:, 6:8].max(1) / DRAWN
         self.fitting = {}  # (thing, how many there are) -> rows of the table
         for count, (low, high) in scenes.SIZES.items():
             rows = np.flatnonzero((longest >= low * 0.8) & (longest <= high * 1.1))
@@ -119,23 +124,24 @@ class Bank:
         """Writes a word; returns (word, box, letters)."""
         row = int(rng.choice(self.alone[int(alone)]))
         _, at, h, w, oy, ox, high, wide = (int(v) for v in self.words[row])
-        x = int(rng.integers(1, max(2, SIDE - w)))
+        x = int(rng.integers(1, max(2, self.side - w)))
         if alone:
-            y = int(rng.integers(1, max(2, SIDE - h)))
+            y = int(rng.integers(1, max(2, self.side - h)))
         else:
-            room = max(1, int(0.3 * SIDE) - h)
-            y = int(rng.integers(1, room + 1)) if rng.random() < 0.5 else SIDE - h - int(rng.integers(0, room))
+            room = max(1, int(0.3 * self.side) - h)
+            y = int(rng.integers(1, room + 1)) if rng.random() < 0.5 else self.side - h - int(rng.integers(0, room))
         if draw:
             self.ink(rng, image[y:y + h, x:x + w], self.masks[at:at + h * w].reshape(h, w))
         word = str(self.spelled[row])
-        box = [(2 * y + oy) / TWICE, (2 * x + ox) / TWICE, (2 * y + oy + high) / TWICE, (2 * x + ox + wide) / TWICE]
-        return word, box, [[(2 * x + ox + float(c)) / TWICE, letter] for c, letter in zip(self.letters[row], word)]
+        y, x = self.unit * y + oy, self.unit * x + ox
+        box = [y / DRAWN, x / DRAWN, (y + high) / DRAWN, (x + wide) / DRAWN]
+        return word, box, [[(x + float(c)) / DRAWN, letter] for c, letter in zip(self.letters[row], word)]
 
     def scene(self, rng, counts=None, word_share=0.25, draw=True):
-        """(pixels uint8 [112, 112, 3], description as of scenes.make); without `draw` no pixels, only what would be there."""
+        """(pixels uint8 [side, side, 3], description as of scenes.make); without `draw` no pixels, only what would be there."""
         if counts is None and rng.random() < self.garments:
             image, description = scenes.garment(rng, int(rng.integers(len(catalog.garments(False)[1]))), False)
-            return np.asarray(scenes.shrink(image, SIDE)), description
+            return np.asarray(scenes.shrink(image, self.side)), description
         number = int(rng.integers(len(self.pictures)))
         image = self.pictures[number]
         image = (image[:, ::-1] if rng.random() < 0.5 else image).copy() if draw else image
@@ -149,8 +155,9 @@ class Bank:
             for attempt in range(12):
                 row = int(rows[int(rng.integers(len(rows)))])
                 _, at, h, w, oy, ox, high, wide = (int(v) for v in self.table[row])
-                y, x = int(rng.integers(0, SIDE - h + 1)), int(rng.integers(0, SIDE - w + 1))
-                new = [(2 * y + oy) / TWICE, (2 * x + ox) / TWICE, (2 * y + oy + high) / TWICE, (2 * x + ox + wide) / TWICE]
+                y, x = int(rng.integers(0, self.side - h + 1)), int(rng.integers(0, self.side - w + 1))
+                top, left = self.unit * y + oy, self.unit * x + ox
+                new = [top / DRAWN, left / DRAWN, (top + high) / DRAWN, (left + wide) / DRAWN]
                 middle = (new[1] + new[3]) / 2
                 if box and scenes.overlap(new, box) > 0 or any(
                         scenes.overlap(new, o[1:]) > 0.08 or abs((o[2] + o[4]) / 2 - middle) < scenes.MIN_DX for o in objects):
@@ -189,17 +196,18 @@ class Bank:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--side", type=int, choices=(SIDE, DRAWN), default=SIDE, help="of the scenes in pixels")
     parser.add_argument("--each", type=int, default=48, help="pictures of every thing")
     parser.add_argument("--words", type=int, default=24000)
     parser.add_argument("--backgrounds", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=scenes.TRAIN_SEEDS)
     args = parser.parse_args()
     rng, start = np.random.default_rng(args.seed), time.time()
-    pixels, table = draw_sprites(rng, args.each)
+    pixels, table = draw_sprites(rng, args.each, args.side)
     print(f"{len(table)} pictures of things, {time.time() - start:.0f} s", flush=True)
-    masks, words, spelled, letters = draw_words(rng, args.words)
+    masks, words, spelled, letters = draw_words(rng, args.words, args.side)
     print(f"{len(words)} words, {time.time() - start:.0f} s", flush=True)
-    pictures, colours = draw_backgrounds(rng, args.backgrounds)
+    pictures, colours = draw_backgrounds(rng, args.backgrounds, args.side)
     part = args.out.with_name(args.out.name + ".part")
     with open(part, "wb") as f:
         np.savez(f, pixels=pixels, table=table, masks=masks, words=words, spelled=spelled, letters=letters,

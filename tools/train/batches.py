@@ -10,7 +10,7 @@ import torch
 import catalog
 import prompts
 import ul2
-from bank import SIDE, Bank
+from bank import SIDE
 from tokenizer import PAD
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"  # words are read in lower case
@@ -69,9 +69,9 @@ def patch_places(descriptions, labels):
     return out * 2 - 1
 
 
-def shown(descriptions):
+def shown(descriptions, side=SIDE):
     """What every patch of the scenes shows, letters and places: the truth that naming learns and symbols tell."""
-    labels, letters = patch_labels(descriptions, SIDE // PATCH)
+    labels, letters = patch_labels(descriptions, side // PATCH)
     return {"labels": labels, "letters": letters, "places": patch_places(descriptions, labels)}
 
 
@@ -158,10 +158,10 @@ def ask(descriptions, tokenizer, rng, english):
 class Batches(threading.Thread):
     """Prepares batches beside the training; each follows from (seed, step)."""
 
-    def __init__(self, args, tokenizer, step):
+    def __init__(self, args, bank, tokenizer, step):
         super().__init__(daemon=True)
         self.args, self.tokenizer, self.step = args, tokenizer, step
-        self.bank, self.queue = Bank(args.data), queue.Queue(4)
+        self.bank, self.queue = bank, queue.Queue(4)
 
     def run(self):
         try:
@@ -179,7 +179,7 @@ class Batches(threading.Thread):
             single = self.args.single * max(0.0, 1 - 3 * self.step / self.args.steps)
             pixels, descriptions = self.bank.sample(rng, self.args.batch, single, self.args.dense, self.args.words)
             batch = {"pixels": torch.from_numpy(pixels)}
-        batch.update(shown(descriptions))
+        batch.update(shown(descriptions, self.bank.side))
         if told and self.args.ul2 > 0:
             lines = [ul2.corrupt(self.tokenizer.encode(ul2.sentence(s, rng))[-LINE:], self.tokenizer.sentinels, rng) for s in descriptions[::4]]
             batch["corrupted"], batch["hidden"] = rows([a for a, _ in lines], PAD, LINE), rows([b for _, b in lines], -100, LINE)

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (SiglipTextConfig, SiglipTextModel, SiglipVisionConfig, SiglipVisionModel, T5Config,
@@ -62,7 +63,7 @@ class Pali3(nn.Module):
         nn.init.zeros_(self.projector.bias)
 
     def see(self, pixels):
-        """uint8 images (n, 112, 112, 3) -> SigLIP's output (last_hidden_state, pooler_output)."""
+        """uint8 images (n, side, side, 3) -> SigLIP's output (last_hidden_state, pooler_output)."""
         dtype = self.projector.weight.dtype
         x = (pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).to(dtype)
         return self.vision_tower(pixel_values=x)
@@ -169,6 +170,25 @@ def load(folder, dtype=torch.float32):
     if missing:
         raise SystemExit(f"{folder}: no {missing[:5]}")
     return model.to(dtype).eval(), Tokenizer(folder / "spiece.model")
+
+
+def resized(positions, grid):
+    """Position embeddings (n * n, width) for a grid x grid picture, as in big_vision and the engine: bilinear, corners on corners."""
+    old = round(len(positions) ** 0.5)
+    table = positions.float().T.reshape(1, -1, old, old)
+    return F.interpolate(table, (grid, grid), mode="bilinear", align_corners=True)[0].flatten(1).T.contiguous()
+
+
+def start(path, side):
+    """Weights for a stage to start from, by train.py's names, of a checkpoint or an exported folder; for pictures of that side."""
+    if path.is_dir():
+        weights = {"net." + k: v for k, v in load(path)[0].state_dict().items()}
+    else:
+        weights = torch.load(path)["weights"]
+    name, grid = "net.vision_tower.embeddings.position_embedding.weight", side // MINI["vision_config"]["patch_size"]
+    if len(weights[name]) != grid * grid:
+        weights[name] = resized(weights[name], grid)
+    return weights
 
 
 def sizes(model):

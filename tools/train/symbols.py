@@ -96,7 +96,7 @@ def fit_projector(net, symbols, bank, rng, count=1536, steps=700):
         seen, wanted, labels = [], [], []
         for _ in range(count // 64):
             pixels, descriptions = bank.sample(rng, 64, 0.0)
-            truth = shown(descriptions)
+            truth = shown(descriptions, bank.side)
             seen.append(net.see(torch.from_numpy(pixels)).last_hidden_state.float().flatten(0, 1))
             wanted.append(symbols(**truth).float().flatten(0, 1))
             labels.append(truth["labels"].flatten())

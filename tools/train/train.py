@@ -9,6 +9,7 @@
   --stage mixture  captions, questions, words and boxes through the whole model (stage 1), with the
                    contrastive loss kept at a small weight; --freeze-vision as in the paper (in either of the
                    two the ViT's pooling head still learns where the contrastive loss has a weight)
+                   and, on a bank of 224 px and with everything learning, the paper's stage at a higher resolution
 
 Learning rate: warm-up, then a cosine over --steps. A checkpoint every few minutes, written beside and renamed;
 started again it goes on from the last one. Losses go to losses.csv. With the same seed, threads and bank the
@@ -27,7 +28,7 @@ import torch
 from torch import nn
 
 import model as pali
-from bank import SIDE, Bank
+from bank import Bank
 from batches import LABELS, PLACES, SPOTS, Batches
 from losses import compiled, losses, plain
 from symbols import Symbols, fit_projector, start_looking, start_matching, start_named, start_reading
@@ -41,7 +42,7 @@ def main():
     parser.add_argument("--data", type=Path, required=True, help="bank.py's pieces")
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="folder of this stage: checkpoints, losses.csv, export")
-    parser.add_argument("--init", type=Path, help="checkpoint of the stage before")
+    parser.add_argument("--init", type=Path, help="checkpoint of the stage before, or the folder of an exported model; positions of another size are resized")
     parser.add_argument("--init-language", type=Path, help="checkpoint whose encoder-decoder the mixture starts from")
     parser.add_argument("--steps", type=int, required=True, help="length of the stage; the learning rate follows it")
     parser.add_argument("--stop", type=int, help="stop at this step already, to go on another time")
@@ -63,6 +64,7 @@ def main():
     parser.add_argument("--start-reading", action="store_true", help="language: two heads start with their token's neighbours")
     parser.add_argument("--start-matching", action="store_true", help="language: the two others start with alike at alike")
     parser.add_argument("--freeze-vision", action="store_true")
+    parser.add_argument("--f32", action="store_true", help="compute in f32, for CPUs without bf16 products")
     parser.add_argument("--compile", action="store_true", help="compile the transformers: about 1.3 times as fast")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
@@ -74,7 +76,8 @@ def main():
     torch.manual_seed(args.seed)
     args.work.mkdir(parents=True, exist_ok=True)
     tokenizer = Tokenizer(args.tokenizer)
-    net = pali.Pali3(pali.mini(SIDE))
+    bank = Bank(args.data)
+    net = pali.Pali3(pali.mini(bank.side))
     width = pali.MINI["vision_config"]["hidden_size"]
     aux = nn.ModuleDict({"what": nn.Linear(width, LABELS), "letter": nn.Linear(width, SPOTS)})
     aux["where"] = nn.Linear(width, PLACES)
@@ -89,14 +92,14 @@ def main():
         net.vision_tower.head.requires_grad_(args.contrast > 0)
 
     saved, step, spent = args.work / "checkpoint.pt", 0, 0.0
-    state = torch.load(saved if saved.exists() else args.init) if saved.exists() or args.init else None
-    if state:
-        both.load_state_dict(state["weights"], strict=False)  # a stage before may lack tables of this one
+    state = torch.load(saved) if saved.exists() else None
+    if state or args.init:  # a stage before may lack tables of this one
+        both.load_state_dict(state["weights"] if state else pali.start(args.init, bank.side), strict=False)
     if args.init_language and not saved.exists():
         weights = torch.load(args.init_language)["weights"]
         kept = {k: v for k, v in weights.items() if k.startswith(("net.language_model.", "aux.symbols."))}
         both.load_state_dict(kept, strict=False)
-        fit_projector(net, aux["symbols"], Bank(args.data), np.random.default_rng(args.seed))
+        fit_projector(net, aux["symbols"], bank, np.random.default_rng(args.seed))
     if args.stage != "language":
         aux["symbols"].requires_grad_(False)
     else:
@@ -110,18 +113,18 @@ def main():
                 start_reading(net)
             if args.start_matching:
                 start_matching(net)
-    # bf16 weights do the work, f32 masters learn.
+    # bf16 weights do the work (with --f32 f32 ones), f32 masters learn.
     names, live, masters = [], [], []
     for name, p in both.named_parameters():
         if p.requires_grad:
             names.append(name)
             live.append(p)
             masters.append(nn.Parameter(p.detach().float().clone()))
-    both.to(torch.bfloat16)
+    both.to(torch.float32 if args.f32 else torch.bfloat16)
     groups = [{"params": [m for m in masters if m.ndim >= 2], "weight_decay": args.decay},
               {"params": [m for m in masters if m.ndim < 2], "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98), eps=1e-8, fused=True)
-    if saved.exists():
+    if state:
         optimiser.load_state_dict(state["optimiser"])
         step, spent = state["step"], state["spent"]
         print(f"goes on at step {step}", flush=True)
@@ -139,9 +142,9 @@ def main():
         pali.export(net, args.tokenizer, args.work / "export")
 
     run = compiled() if args.compile else plain()
-    batches = Batches(args, tokenizer, step)
+    batches = Batches(args, bank, tokenizer, step)
     batches.start()
-    watched = watch_scenes(args.watch) if args.watch and args.stage in ("language", "mixture") else None
+    watched = watch_scenes(args.watch, bank.side) if args.watch and args.stage in ("language", "mixture") else None
 
     def look():
         if watched:

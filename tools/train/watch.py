@@ -21,7 +21,7 @@ def watch_scenes(count, size=112):
 def watch(net, symbols, tokenizer, pixels, descriptions):
     """Shares of right answers on the watched scenes: over pixels, or over `symbols` of what they show."""
     net.eval()
-    visual = told(symbols, shown(descriptions)).to(net.projector.weight.dtype) if symbols else net.project(pixels)
+    visual = told(symbols, shown(descriptions, pixels.shape[1])).to(net.projector.weight.dtype) if symbols else net.project(pixels)
     out = {}
 
     def run(task, asked, longest):

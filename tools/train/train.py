@@ -190,10 +190,11 @@ def main():
             print(f"{step} {100 * part:.0f} % {speed:.0f} images/s lr {rate:.1e} {means}", flush=True)
             sums, since, seen_images, last_print = {}, 0, 0, time.time()
         if time.time() - last_save > 60 * args.save_minutes:
+            paused = time.time()
             save()
             look()
-            last_save = last_print = time.time()
-            since, sums, seen_images = 0, {}, 0
+            last_save = time.time()
+            last_print += last_save - paused  # a slow stage saves more often than it prints: its sums go on
     save()
     look()
 

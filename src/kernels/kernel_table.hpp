@@ -16,10 +16,10 @@ enum class KernelType : int { f32 = 0, bf16 = 1, f16 = 2, int8 = 3, int4 = 4 };
 enum class KernelActivation : int { none, gelu_tanh, gelu_erf, quick_gelu, silu, relu };
 
 // y[i][j] = sum_k x[i][k] * w[j][k] for few rows i (1..8): weights are streamed once, in place.
-// A quantised weight (models/FORMAT.md) is an integer times its scale; activations stay f32.
+// A quantised weight (models/FORMAT.md) is an integer times its scale.
 struct GemvArgs {
   const float* x;    // [m, k] packed by GemvKernels::pack, each row 64-byte aligned
-  int64_t x_stride;  // floats, >= gemv_packed_floats(k)
+  int64_t x_stride;  // floats, >= gemv_packed_floats(k) or gemv_int8_packed_floats(k)
   int64_t m;
   const std::byte* w;       // [n, k] rows of `type`, unaligned, k contiguous
   int64_t w_stride;         // bytes between rows
@@ -111,6 +111,11 @@ struct FusedGemm {
 // columns. Shorter groups cost: on tiles, half as many columns took 1.2 times as long.
 constexpr int64_t kInt8Group = 256;
 
+// Floats' room of a row of activations packed by KernelTable::gemv_int8.
+constexpr int64_t gemv_int8_packed_floats(int64_t k) {
+  return (k + kInt8Group - 1) / kInt8Group * (kInt8Group * 3 / 2 + 8) / 4 / 16 * 16 + 16;
+}
+
 // The keys that a query sees: [first, end), never empty.
 struct KeyRange {
   int32_t first;
@@ -193,7 +198,7 @@ struct KernelTable {
   void (*widen)(const std::byte* x, KernelType type, int64_t n, float* y);
   void (*to_bf16)(const float* x, int64_t n, uint16_t* y);  // round to nearest even
 
-  GemvKernels gemv;
+  GemvKernels gemv;  // activations stay f32
   // A row of k quantised weights to f32: float(integer) * scale, one rounding. `w`, `scales`: of
   // the row, as in GemvArgs.
   void (*dequantise)(const std::byte* w, const std::byte* scales, KernelType type, int64_t k,
@@ -208,6 +213,10 @@ struct KernelTable {
   // y = scale of W's row * sum of scale of x's group * (integer sum), group after group, by f32
   // multiply-adds of one rounding: the same bits on every tier.
   FusedGemm fused_int8;
+  // Few rows, rounded to int8 as in fused_int8, times int8 or int4 weights; x is what its own
+  // pack() makes in gemv_int8_packed_floats(k). int8: the bits of fused_int8. int4: integer sums
+  // are exact too, each multiplied by its group's scale, then by that of x.
+  GemvKernels gemv_int8;
   void (*attend_row)(const AttentionRow& row);
   AttentionKernels attention_f32;
   AttentionKernels attention_bf16;  // bf16 operands, f32 softmax; null entries: tier has none
@@ -215,6 +224,7 @@ struct KernelTable {
 
 // Each tier overlays what it does better. Called once an Engine, for tiers the CPU has.
 void fill_scalar(KernelTable& table);
+void fill_scalar_int8(KernelTable& table);
 void fill_avx2(KernelTable& table);
 void fill_avx512(KernelTable& table);
 void fill_avx512_vnni(KernelTable& table);

@@ -2,6 +2,7 @@
 // sums takes 24 of the 32 registers and loads 10 times for 24 products; 12 x 32 loads 14 times and
 // was measured 2 to 6 points of the peak slower.
 #include "kernels/fill-inl.hpp"
+#include "kernels/gemv_int8-inl.hpp"
 #include "kernels/int8-inl.hpp"
 #include "kernels/simd_avx512.hpp"
 #include "kernels/simd_int8_avx512.hpp"
@@ -11,6 +12,7 @@ namespace pali {
 void fill_avx512(KernelTable& table) {
   fill<Avx512, 6, 4>(table);
   table.fused_int8 = fused_int8<Avx512, Avx512Pairs, 6, 4>();
+  table.gemv_int8 = gemv_int8<Avx512, Avx512Bytes>();
 }
 
 }  // namespace pali

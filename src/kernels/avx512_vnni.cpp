@@ -2,6 +2,7 @@
 // kernels are avx512's.
 #include <immintrin.h>
 
+#include "kernels/gemv_int8-inl.hpp"
 #include "kernels/int8-inl.hpp"
 #include "kernels/simd_int8_avx512.hpp"
 
@@ -17,12 +18,19 @@ struct Avx512Quads : Avx512Bytes {
     return _mm512_xor_si512(_mm512_maskz_loadu_epi8(some, p),
                             _mm512_set1_epi8(static_cast<char>(0x80)));
   }
+
+  using Weights = V;
+  static V weights(const std::byte* p) { return load_weights(p, kBytes); }
+  static V dot_nibbles(V start, const Nibbles& n, const std::byte* x) {
+    return dot(dot(start, load(x), n.low), load(x + kBytes), n.high);
+  }
 };
 
 }  // namespace
 
 void fill_avx512_vnni(KernelTable& table) {
   table.fused_int8 = fused_int8<Avx512, Avx512Quads, 6, 4>();
+  table.gemv_int8 = gemv_int8<Avx512, Avx512Quads>();
 }
 
 }  // namespace pali

@@ -251,29 +251,33 @@ void gemv_rows(const GemvArgs& args, const GemvRows& rows) {
   }
 }
 
-template <class S, KernelType kType, int kRows>
-void gemv_streams(const GemvArgs& args) {
+// take(Index<rows>, GemvRows) until all rows of W are taken, kRows of them at once.
+template <int kRows, class Take>
+[[gnu::always_inline]] inline void gemv_streams(const GemvArgs& args, Take&& take) {
   // As many streams over a part of the rows each; what is asked for ahead of a stream's end lies
   // where the next call's streams begin, if that goes on from here.
   const int64_t spacing = args.n / kRows;
   const int64_t ahead = args.w_stride >= 2048 ? 1 : (2048 + args.w_stride - 1) / args.w_stride;
   for (int64_t j = 0; j < spacing; ++j) {
     const int64_t beyond = j + ahead < spacing ? 0 : args.n - spacing;
-    gemv_rows<S, kType, kRows>(args, {j, spacing, ahead + beyond});
+    take(Index<kRows>{}, GemvRows{j, spacing, ahead + beyond});
   }
-  for (int64_t j = kRows * spacing; j < args.n; ++j) gemv_rows<S, kType, 1>(args, {j, 0, 0});
+  for (int64_t j = kRows * spacing; j < args.n; ++j) take(Index<1>{}, GemvRows{j, 0, 0});
 }
 
 template <class S, KernelType kType>
 void gemv_as(const GemvArgs& args) {
+  const auto take = [&](auto count, const GemvRows& rows) {
+    gemv_rows<S, kType, count.value>(args, rows);
+  };
   if constexpr (kType == KernelType::int4) {
     // int4's scales are streams of their own, and one row of x shares little among rows of W.
-    if (args.m == 1) return gemv_streams<S, kType, 2>(args);
+    if (args.m == 1) return gemv_streams<2>(args, take);
   }
   if constexpr (S::kLanes < 16) {
-    if (args.m >= 3) return gemv_streams<S, kType, 3>(args);
+    if (args.m >= 3) return gemv_streams<3>(args, take);
   }
-  gemv_streams<S, kType, 4>(args);
+  gemv_streams<4>(args, take);
 }
 
 template <class S>

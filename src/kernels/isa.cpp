@@ -206,7 +206,7 @@ Isa resolve_isa(Isa requested) {
 KernelTable kernel_table(Isa isa) {
   [[maybe_unused]] const Isa highest = resolve_isa(isa);  // unused where only scalar is built
   KernelTable table;
-  fill_scalar(table);
+  fill_scalar(table), fill_scalar_int8(table);
 #if defined(PALI_TIER_AVX2)
   if (highest >= Isa::avx2) fill_avx2(table);
 #endif

@@ -1,4 +1,5 @@
-// The integers beside Avx512 (int8-inl.hpp): 16-bit pairs, exact on every AVX-512 CPU.
+// The integers beside Avx512 (int8-inl.hpp, gemv_int8-inl.hpp): 16-bit pairs, exact on every
+// AVX-512 CPU.
 #pragma once
 
 #include "kernels/simd_avx512.hpp"
@@ -52,13 +53,68 @@ struct Avx512Pairs {
   static constexpr __mmask16 kAll = 0xffff;
 };
 
-// Packed as bytes, for instructions that multiply four of them at a time.
+// Packed as bytes, for instructions that multiply four of them at a time, and for few rows, where
+// VPMADDUBSW is exact: one side is a magnitude, up to 2 * 128 * 127, or a nibble.
 struct Avx512Bytes : Avx512Pairs {
   static constexpr int64_t kQuad = 4;
+  static constexpr int64_t kBytes = 64;
 
   static void store_packed(std::byte* p, V x) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_maskz_cvtepi32_epi8(kAll, x));
   }
+
+  struct Weights {
+    V magnitudes;
+    __mmask64 negative;
+  };
+  static Weights weights(const std::byte* p) {
+    const V w = load(p);
+    return {_mm512_abs_epi8(w), _mm512_movepi8_mask(w)};
+  }
+  static V dot(V sums, V x, const Weights& w) {
+    const V turned = _mm512_mask_sub_epi8(x, w.negative, zero(), x);
+    return add(sums, _mm512_madd_epi16(_mm512_maddubs_epi16(w.magnitudes, turned), ones()));
+  }
+  // The dword at p, zeros behind it.
+  static V first_lane(const std::byte* p) {
+    int dword;
+    __builtin_memcpy(&dword, p, sizeof(dword));
+    return _mm512_zextsi128_si512(_mm_cvtsi32_si128(dword));
+  }
+  // The sums of a, of b, of c, of d: turned within quarters, which are added then.
+  static __m128i four_sums(V a, V b, V c, V d) {
+    const V ab = add(low_dwords(a, b), high_dwords(a, b));
+    const V cd = add(low_dwords(c, d), high_dwords(c, d));
+    const V all = add(low_qwords(ab, cd), high_qwords(ab, cd));
+    const __m256i half = _mm256_add_epi32(_mm512_maskz_extracti64x4_epi64(0xf, all, 0),
+                                          _mm512_maskz_extracti64x4_epi64(0xf, all, 1));
+    return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+  }
+
+  // Half a group of x meets 4 groups of int4 weights, whose sums come out in four lanes each.
+  static constexpr int64_t kUnit = 64;
+  struct Nibbles {
+    V low, high;
+  };
+  static Nibbles nibbles(const std::byte* p) {
+    const V w = load(p), mask = _mm512_set1_epi8(15);
+    return {_mm512_and_si512(w, mask), _mm512_and_si512(_mm512_srli_epi16(w, 4), mask)};
+  }
+  static V dot_nibbles(V start, const Nibbles& n, const std::byte* x) {
+    const V pairs = _mm512_add_epi16(_mm512_maddubs_epi16(n.low, load(x)),
+                                     _mm512_maddubs_epi16(n.high, load(x + kBytes)));
+    return add(start, _mm512_madd_epi16(pairs, ones()));
+  }
+  static __m512 nibble_scales(const std::byte* p) { return Avx512::group_scales(p); }
+  static V negate(V x) { return _mm512_sub_epi32(zero(), x); }
+  static void store(std::byte* p, V x) { _mm512_storeu_si512(p, x); }
+
+ private:
+  static V ones() { return _mm512_set1_epi16(1); }
+  static V low_dwords(V a, V b) { return _mm512_maskz_unpacklo_epi32(kAll, a, b); }
+  static V high_dwords(V a, V b) { return _mm512_maskz_unpackhi_epi32(kAll, a, b); }
+  static V low_qwords(V a, V b) { return _mm512_maskz_unpacklo_epi64(0xff, a, b); }
+  static V high_qwords(V a, V b) { return _mm512_maskz_unpackhi_epi64(0xff, a, b); }
 };
 
 }  // namespace

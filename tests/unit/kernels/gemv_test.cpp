@@ -1,71 +1,13 @@
 // Few rows times a weight matrix in file layout, of every type, every tier against f64.
 #include <algorithm>
 
-#include "kernel_testing.hpp"
+#include "test_weights.hpp"
 
 namespace pali {
 namespace {
 
 constexpr KernelType kTypes[] = {KernelType::f32, KernelType::bf16, KernelType::f16,
                                  KernelType::int8, KernelType::int4};
-
-bool is_integer(KernelType type) { return type == KernelType::int8 || type == KernelType::int4; }
-
-// Weights of any type with their scales, at odd addresses, and what they stand for.
-struct TestWeights {
-  TestWeights(KernelType kind, int64_t n, int64_t k, int64_t padding, std::mt19937& random)
-      : type(kind), depth(k) {
-    if (!is_integer(type)) {
-      floats.emplace_back(type, n, k, k + padding, 1, random);
-      data = floats[0].data();
-      stride = (k + padding) * (type == KernelType::f32 ? 4 : 2);
-      return;
-    }
-    const bool int8 = type == KernelType::int8;
-    stride = int8 ? k : (k + 1) / 2;
-    bytes.resize(static_cast<size_t>(n * stride + 130), std::byte{0xff});
-    std::uniform_int_distribution<int> any(int8 ? -128 : 0, int8 ? 127 : 255);
-    for (int64_t b = 0; b < n * stride; ++b)
-      bytes[65 + static_cast<size_t>(b)] = std::byte(any(random));
-    // Scales of every sign and size; f16 subnormals and zero among them.
-    const int64_t groups = int8 ? n : n * ((k + 31) / 32);
-    scale_bytes.resize(static_cast<size_t>(groups * (int8 ? 4 : 2) + 3), std::byte{0xff});
-    std::normal_distribution<float> normal(0.0f, 0.01f);
-    for (int64_t g = 0; g < groups; ++g) {
-      const float value = g % 11 == 7 ? 0.0f : normal(random);
-      if (int8) {
-        std::memcpy(scale_bytes.data() + 1 + g * 4, &value, 4);
-      } else {
-        const uint16_t half =
-            static_cast<uint16_t>((random() & 0x83ffu) | (g % 13 == 5 ? 0u : 0x2000u));
-        std::memcpy(scale_bytes.data() + 1 + g * 2, &half, 2);
-      }
-    }
-    data = bytes.data() + 65;
-    scales = scale_bytes.data() + 1;
-  }
-  double at(int64_t j, int64_t t) const {
-    if (type == KernelType::int8) {
-      return static_cast<double>(static_cast<int8_t>(data[j * stride + t])) *
-             load_weight(scales + j * 4, DType::f32, 0);
-    }
-    if (type == KernelType::int4) {
-      return static_cast<double>(int4_value(data + j * stride, depth, t)) *
-             load_weight(scales + j * ((depth + 31) / 32) * 2, DType::f16, t / 32);
-    }
-    return floats[0].at(j, t);
-  }
-  const std::byte* row_scales(int64_t j) const {
-    if (scales == nullptr) return nullptr;
-    return scales + j * (type == KernelType::int8 ? 4 : (depth + 31) / 32 * 2);
-  }
-  KernelType type;
-  int64_t depth, stride = 0;
-  const std::byte* data = nullptr;
-  const std::byte* scales = nullptr;
-  std::vector<Weights> floats;
-  std::vector<std::byte> bytes, scale_bytes;
-};
 
 class Gemv : public EveryTier {
  protected:

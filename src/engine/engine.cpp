@@ -55,9 +55,11 @@ Pipeline pipeline_of(Preprocess preprocess) {
 ComputeType resolve_compute(const EngineOptions& options, Isa isa, const std::string& dtype) {
   switch (options.compute) {
     case ComputeType::int8:
-      if (dtype == weight_name(DType::i8)) return ComputeType::int8;
-      throw Error(ErrorCode::unsupported, "int8 products need int8 weights, found " + dtype +
-                                              " (--compute); add --dtype int8");
+      if (dtype == weight_name(DType::i8) || dtype == weight_name(DType::i4)) {
+        return ComputeType::int8;
+      }
+      throw Error(ErrorCode::unsupported, "int8 products need int8 or int4 weights, found " +
+                                              dtype + " (--compute); add --dtype int8");
     case ComputeType::bf16:
       if (isa >= Isa::avx512_bf16) return ComputeType::bf16;
       throw Error(ErrorCode::unsupported,

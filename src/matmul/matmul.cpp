@@ -71,6 +71,7 @@ void run_products(const Context& context, ConstMat x, std::span<const Product> p
   for (size_t p = 0; together && p < products.size(); ++p) {
     weights[p] = products[p].weight->streamed(context.kernels);
     together = weights[p].weight != nullptr && weights[p].rounds_x == weights[0].rounds_x &&
+               weights[p].int8 == weights[0].int8 &&
                weights[p].weight->dtype == weights[0].weight->dtype;
   }
   if (!together) {
@@ -107,7 +108,7 @@ std::unique_ptr<PackedLinear> pack_linear(const WeightRef& weight, const MatmulP
                                           std::string* declined) {
   check_weight(weight);
   MatmulPolicy policy = given;
-  if (policy.compute == ComputeType::int8 && weight.dtype != DType::i8) {
+  if (policy.compute == ComputeType::int8 && !is_quantised(weight.dtype)) {
     policy.compute = policy.isa == Isa::amx ? ComputeType::bf16 : ComputeType::f32;
   }
   PALI_ASSERT(policy.isa != Isa::best);

@@ -1,7 +1,7 @@
 // Products with int8 and int4 weights on our own kernels. Few rows of x stream the weights in
-// place, times f32; many rows multiply int8 by rounded activations where that is asked for, else
-// widen a tile's rows of W to f32 and go the way of f32, or where bf16 is asked for and the tier
-// has tiles, to bf16 on the way into those.
+// place, times f32, or integers where that is asked for; many rows multiply int8 by such integers,
+// else widen a tile's rows of W to f32 and go the way of f32, or where no more than bf16 is asked
+// for and the tier has tiles, to bf16 on the way into those.
 #include <algorithm>
 
 #include "exec/scratch.hpp"
@@ -22,10 +22,13 @@ class QuantisedLinear final : public PackedLinear {
   int64_t in() const override { return weight_.in; }
   std::string_view backend() const override { return "native"; }
   StreamedWeight streamed(const KernelTable& kernels) const override {
-    return {&weight_, in_bf16(kernels)};
+    const bool int8 = compute_ == ComputeType::int8;
+    return {&weight_, !int8 && in_bf16(kernels), int8};
   }
   FusedWeight fused(const KernelTable& kernels) const override {
-    if (compute_ == ComputeType::int8) return {&weight_, &kernels.fused_int8};
+    if (compute_ == ComputeType::int8 && weight_.dtype == DType::i8) {
+      return {&weight_, &kernels.fused_int8};
+    }
     return in_bf16(kernels) ? FusedWeight{&weight_, &kernels.fused_bf16} : FusedWeight{};
   }
 
@@ -47,7 +50,7 @@ class QuantisedLinear final : public PackedLinear {
  private:
   // Tiles only: AVX512-BF16 has no kernel that takes integers.
   bool in_bf16(const KernelTable& kernels) const {
-    return compute_ == ComputeType::bf16 && kernels.fused_bf16.multiply != nullptr;
+    return compute_ != ComputeType::f32 && kernels.fused_bf16.multiply != nullptr;
   }
   void run_gemm(const Context& context, ConstMat x, Mat y, const Epilogue& epilogue) const;
 

@@ -11,10 +11,19 @@
 namespace pali {
 namespace {
 
+const GemvKernels& gemv_of(const KernelTable& kernels, const StreamedWeight& weight) {
+  return weight.int8 ? kernels.gemv_int8 : kernels.gemv;
+}
+
+int64_t packed_stride(int64_t k, const StreamedWeight& weight) {
+  const int64_t floats = weight.int8 ? gemv_int8_packed_floats(k) : gemv_packed_floats(k);
+  return padded_stride(floats, sizeof(float));
+}
+
 // x in the order that the kernels want: rows of `stride` floats.
 ConstMat pack(const KernelTable& kernels, ConstMat x, const StreamedWeight& weight,
               Scratch& memory) {
-  const int64_t stride = padded_stride(gemv_packed_floats(x.cols), sizeof(float));
+  const int64_t stride = packed_stride(x.cols, weight);
   float* packed = memory.as<float>();
   // Where many rows are multiplied bf16 by bf16, few must see the same rounded activations.
   float* rounded = packed + x.rows * stride;
@@ -26,14 +35,14 @@ ConstMat pack(const KernelTable& kernels, ConstMat x, const StreamedWeight& weig
       kernels.widen(reinterpret_cast<const std::byte*>(narrow), KernelType::bf16, x.cols, rounded);
       row = rounded;
     }
-    kernels.gemv.pack(row, kernel_type(weight.weight->dtype), x.cols, packed + m * stride);
+    gemv_of(kernels, weight)
+        .pack(row, kernel_type(weight.weight->dtype), x.cols, packed + m * stride);
   }
   return ConstMat(packed, x.rows, x.cols, stride);
 }
 
-int64_t packed_bytes(ConstMat x, bool rounds) {
-  const int64_t stride = padded_stride(gemv_packed_floats(x.cols), sizeof(float));
-  return x.rows * stride * 4 + (rounds ? x.cols * 6 + 64 : 0);
+int64_t packed_bytes(ConstMat x, const StreamedWeight& weight) {
+  return x.rows * packed_stride(x.cols, weight) * 4 + (weight.rounds_x ? x.cols * 6 + 64 : 0);
 }
 
 }  // namespace
@@ -43,7 +52,8 @@ void run_streamed(const Context& context, ConstMat x, std::span<const StreamedWe
   const KernelTable& kernels = context.kernels;
   const StreamedWeight& first = weights.front();
   const DType dtype = first.weight->dtype;
-  Scratch memory(packed_bytes(x, first.rounds_x));
+  const GemvKernels& gemv = gemv_of(kernels, first);
+  Scratch memory(packed_bytes(x, first));
   const ConstMat packed = pack(kernels, x, first, memory);
 
   const int64_t block = gemv_block(row_bytes(dtype, x.cols));
@@ -56,18 +66,18 @@ void run_streamed(const Context& context, ConstMat x, std::span<const StreamedWe
       const int64_t count = std::min(block, w.out - column);
       if (count <= 0) continue;
       const Mat product(scratch.as<float>(), x.rows, count, block_stride);
-      kernels.gemv.multiply({.x = packed.data,
-                             .x_stride = packed.stride,
-                             .m = x.rows,
-                             .w = w.row(column),
-                             .w_stride = is_quantised(dtype) ? row_bytes(dtype, w.in)
-                                                             : w.out_stride * dtype_bytes(dtype),
-                             .scales = w.scales == nullptr ? nullptr : w.row_scales(column),
-                             .type = kernel_type(dtype),
-                             .n = count,
-                             .k = w.in,
-                             .y = product.data,
-                             .y_stride = product.stride});
+      gemv.multiply({.x = packed.data,
+                     .x_stride = packed.stride,
+                     .m = x.rows,
+                     .w = w.row(column),
+                     .w_stride = is_quantised(dtype) ? row_bytes(dtype, w.in)
+                                                     : w.out_stride * dtype_bytes(dtype),
+                     .scales = w.scales == nullptr ? nullptr : w.row_scales(column),
+                     .type = kernel_type(dtype),
+                     .n = count,
+                     .k = w.in,
+                     .y = product.data,
+                     .y_stride = product.stride});
       finish_tile(kernels, product, 0, column, products[p].epilogue, products[p].y);
     }
   };

@@ -262,6 +262,11 @@ class Score(Case):
         self.assertGreater(found["int8"]["kl_mean"], 0)
         self.assertGreater(found["int4"]["kl_mean"], 2 * found["int8"]["kl_mean"])
         self.assertGreaterEqual(found["int4"]["kl_max"], found["int4"]["kl_mean"])
+        rounded = {dtype: self.drift("--dtype", dtype, "--compute", "int8", "--json").json()["kl_mean"]
+                   for dtype in found}
+        for dtype, kl in rounded.items():
+            self.assertNotEqual(kl, found[dtype]["kl_mean"], dtype)
+        self.assertLess(rounded["int8"], found["int4"]["kl_mean"])
         text = self.drift("--dtype", "int4").out.splitlines()
         self.assertEqual([line.split()[0] for line in text], ["task", "caption", "run", "vqa", "all"])
         self.assertEqual(text[-1].split()[1], "3")

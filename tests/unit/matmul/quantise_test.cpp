@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -215,9 +216,9 @@ TEST(QuantisedProduct, Bf16RoundsActivationsOnTiles) {
   }
 }
 
-// Many rows are the kernel's, whatever the threads; few stream W and round nothing. On every tier
-// the same bits, whose epilogues apart.
-TEST(QuantisedProduct, Int8RoundsManyRowsOnEveryTier) {
+// Few rows, which stream W, and many are rounded alike: the same bits on every tier, whatever the
+// threads and the company, epilogues apart.
+TEST(QuantisedProduct, Int8RoundsRowsAlikeOnEveryTier) {
   ThreadPool one(1), three(3);
   for (const Shape& shape : {Shape{9, 130, 300}, {40, 65, 2100}, {8, 70, 128}, {600, 3, 4200}}) {
     const TestWeight weight(DType::f32, shape.n, shape.k, Layout::out_in, 0, 0, 5);
@@ -226,27 +227,74 @@ TEST(QuantisedProduct, Int8RoundsManyRowsOnEveryTier) {
     const MatmulPolicy policy = {MatmulBackend::automatic, ComputeType::int8, Isa::scalar};
     pack_linear(made.ref, policy)->run({one, kernel_table(Isa::scalar)}, x.view(), oracle.view());
     const test::Expected unrounded = test::expected_product(made.ref, x.view(), {}, false);
-    EXPECT_EQ(test::mismatch(unrounded, oracle.view()) == "", shape.m <= 8);
+    EXPECT_NE(test::mismatch(unrounded, oracle.view()), "");
+    const auto expect_oracle = [&](ConstMat y, int64_t first, const char* tier) {
+      for (int64_t m = 0; m < y.rows; ++m) {
+        ASSERT_EQ(0, std::memcmp(y.row(m), oracle.view().row(first + m),
+                                 static_cast<size_t>(shape.n) * 4))
+            << tier << " row " << m;
+      }
+    };
     for (const IsaTier& tier : isa_tiers()) {
-      if (!tier.available || shape.m <= 8) continue;
+      if (!tier.available) continue;
       const KernelTable kernels = kernel_table(tier.isa);
       const auto linear =
           pack_linear(made.ref, {MatmulBackend::automatic, ComputeType::int8, tier.isa});
       for (ThreadPool* pool : {&one, &three}) {
-        TestMatrix y(shape.m, shape.n, 5, 9);
+        TestMatrix y(shape.m, shape.n, 5, 9), few(3, shape.n, 5, 9);
         linear->run({*pool, kernels}, x.view(), y.view());
         ASSERT_TRUE(y.padding_intact());
-        for (int64_t m = 0; m < shape.m; ++m) {
-          ASSERT_EQ(0, std::memcmp(y.view().row(m), oracle.view().row(m),
-                                   static_cast<size_t>(shape.n) * 4))
-              << tier.name << " row " << m;
+        expect_oracle(y.view(), 0, tier.name);
+        linear->run({*pool, kernels}, x.view().rows_from(2, 3), few.view());
+        ASSERT_TRUE(few.padding_intact());
+        expect_oracle(few.view(), 2, tier.name);
+      }
+    }
+  }
+}
+
+// int4: few rows are rounded to integers, each group by half a step at most.
+TEST(QuantisedProduct, Int8RoundsFewRowsBesideInt4) {
+  ThreadPool one(1), three(3);
+  for (const Shape& shape : {Shape{1, 130, 300}, {4, 65, 2100}, {8, 70, 31}}) {
+    const TestWeight weight(DType::f32, shape.n, shape.k, Layout::out_in, 0, 0, 5);
+    const Quantised made(weight.ref(), DType::i4);
+    TestMatrix x(shape.m, shape.k, 3, 7);
+    const test::Expected exact = test::expected_product(made.ref, x.view(), {}, false);
+    for (const IsaTier& tier : isa_tiers()) {
+      if (!tier.available) continue;
+      const KernelTable kernels = kernel_table(tier.isa);
+      const auto linear =
+          pack_linear(made.ref, {MatmulBackend::automatic, ComputeType::int8, tier.isa});
+      TestMatrix y(shape.m, shape.n, 5, 9), again(shape.m, shape.n, 5, 9);
+      linear->run({one, kernels}, x.view(), y.view());
+      linear->run({three, kernels}, x.view(), again.view());
+      ASSERT_TRUE(y.padding_intact());
+      EXPECT_NE(test::mismatch(exact, y.view()), "") << tier.name;
+      for (int64_t m = 0; m < shape.m; ++m) {
+        ASSERT_EQ(
+            0, std::memcmp(y.view().row(m), again.view().row(m), static_cast<size_t>(shape.n) * 4));
+        for (int64_t n = 0; n < shape.n; ++n) {
+          double expected = 0, step = 0;
+          for (int64_t first = 0; first < shape.k; first += kInt8Group) {
+            const int64_t end = std::min(first + kInt8Group, shape.k);
+            double most = 0, weights = 0;
+            for (int64_t k = first; k < end; ++k) {
+              expected += double{x.view().row(m)[k]} * made.ref.at(n, k);
+              most = std::max(most, std::abs(double{x.view().row(m)[k]}));
+              weights += std::abs(double{made.ref.at(n, k)});
+            }
+            step += most / 254 * weights;
+          }
+          ASSERT_NEAR(y.view().row(m)[n], expected, step * 1.0001) << tier.name;
         }
       }
     }
   }
 }
 
-// Weights that a quantised checkpoint keeps wider, and int4, are not the int8 kernel's.
+// Weights that a quantised checkpoint keeps wider, and int4 beside many rows, are not the int8
+// kernel's.
 TEST(QuantisedProduct, OtherWeightsUnderInt8AreRoundedNoFurtherThanBf16) {
   ThreadPool pool(2);
   const TestWeight floats(DType::f32, 40, 70, Layout::out_in, 0, 0, 5);

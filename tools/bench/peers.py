@@ -32,8 +32,8 @@ LINES += [("vision", "so400m@224", ["f32", "bf16", *INT8], True),
           ("vision", "vit-g@224", ["f32", "bf16", *INT8], False),
           ("vision", "vit-g@812", ["bf16", *INT8], False),
           ("language", "encode", ["f32", "bf16", *INT8], True),
-          ("language", "greedy", ["f32", "bf16", "int8"], True),
-          ("language", "beams4", ["f32", "bf16", "int8"], False),
+          ("language", "greedy", ["f32", "bf16", *INT8], True),
+          ("language", "beams4", ["f32", "bf16", *INT8], False),
           ("paligemma", "first", ["bf16", *INT8], False),
           ("paligemma", "token", ["bf16", "int8"], False)]
 # The rows of `pali bench` whose sum a piece of work is; of other work its one row.

@@ -262,6 +262,9 @@ void fill_amx_int8(KernelTable& table) {
                       .scratch_bytes = scratch_bytes,
                       .pack_activations = pack_activations,
                       .multiply = multiply};
+  // A group of int4 weights would fill half of a tile's depth, and its sums be stored each time:
+  // tiles of bf16 are ahead.
+  table.fused_int4 = {};
 }
 
 }  // namespace pali

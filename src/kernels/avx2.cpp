@@ -11,7 +11,8 @@ namespace pali {
 
 void fill_avx2(KernelTable& table) {
   fill<Avx2, 6, 2>(table);
-  table.fused_int8 = fused_int8<Avx2, Avx2Pairs, 4, 2>();
+  table.fused_int8 = fused_int8<Avx2, Avx2Pairs, KernelType::int8, 4, 2>();
+  table.fused_int4 = fused_int8<Avx2, Avx2Nibbles, KernelType::int4, 4, 2>();
   table.gemv_int8 = gemv_int8<Avx2, Avx2Bytes>();
 }
 

@@ -11,7 +11,8 @@ namespace pali {
 
 void fill_avx512(KernelTable& table) {
   fill<Avx512, 6, 4>(table);
-  table.fused_int8 = fused_int8<Avx512, Avx512Pairs, 6, 4>();
+  table.fused_int8 = fused_int8<Avx512, Avx512Pairs, KernelType::int8, 6, 4>();
+  table.fused_int4 = fused_int8<Avx512, Avx512Nibbles, KernelType::int4, 6, 4>();
   table.gemv_int8 = gemv_int8<Avx512, Avx512Bytes>();
 }
 

@@ -29,7 +29,8 @@ struct Avx512Quads : Avx512Bytes {
 }  // namespace
 
 void fill_avx512_vnni(KernelTable& table) {
-  table.fused_int8 = fused_int8<Avx512, Avx512Quads, 6, 4>();
+  table.fused_int8 = fused_int8<Avx512, Avx512Quads, KernelType::int8, 6, 4>();
+  table.fused_int4 = fused_int8<Avx512, Avx512Quads, KernelType::int4, 6, 4>();
   table.gemv_int8 = gemv_int8<Avx512, Avx512Quads>();
 }
 

@@ -1,13 +1,13 @@
-// Products of int8 by int8 with integer sums, over a vector class S and its integers I (below).
-// Included once by each ISA source.
+// Products of int8 activations by int8 or int4 weights with integer sums, over a vector class S and
+// its integers I (below). Included once by each ISA source.
 //
 // Rows of W are packed into panels of kNr rows, turned so that a dword holds one row's next kQuad
 // columns: four bytes where the CPU multiplies unsigned by signed bytes (W is the unsigned one,
-// plus 128, which the sums of x make up for), two 16-bit integers elsewhere. The f32 sums of a
-// block stay in cache beside its panels, and a group of x adds to them once.
+// plus 128 or a nibble's 8, which the sums of x make up for), two 16-bit integers elsewhere. The
+// f32 sums of a block stay in cache beside its panels, and a group of x adds to them once.
 #pragma once
 
-#include "kernels/rows-inl.hpp"
+#include "kernels/int4_panel-inl.hpp"
 
 namespace pali {
 namespace {
@@ -21,6 +21,10 @@ namespace {
 //   store_packed(p, V)      lanes as elements of packed x: 4 / kQuad bytes each
 //   load_weights(p, n)      n <= kLanes * kQuad columns of a row of W, ready to be turned; rest
 //                           whatever: x is zero there
+// Of int4 weights, kOffset has no part and V may hold pairs of 16-bit sums, which to_float adds:
+// no sum of a group of W is larger than 16 * 8 * 127, and what dot() goes through on the way may
+// wrap around.
+//   store, negate           of such sums
 constexpr int64_t int8_groups(int64_t k) { return (k + kInt8Group - 1) / kInt8Group; }
 
 constexpr int64_t kInt8Lines = 64;
@@ -59,24 +63,45 @@ void quantise_group(const float* x, int64_t count, float* scale, int32_t* sum, s
   *sum = I::sum(total);
 }
 
-// A packed row: integers, then the groups' scales, then what the sums of each group start at.
+// What the sums of int4 weights with a group of x start at: at 8 times x too few.
 template <class I>
+void int4_starts(const std::byte* x, std::byte* starts) {
+  alignas(64) std::byte dword[4], lanes[kInt8Lines];
+  for (std::byte& eight : dword) eight = std::byte{8};
+  const auto eights = I::broadcast(dword);
+  for (int64_t g = 0; g < kInt8Group / kInt4Group; ++g) {
+    auto eightfold = I::zero();
+    for (int64_t step = 0; step < kInt4Steps; ++step, x += 4) {
+      eightfold = I::dot(eightfold, I::broadcast(x), eights);
+    }
+    I::store(lanes, I::negate(eightfold));
+    __builtin_memcpy(starts + g * 4, lanes, 4);
+  }
+}
+
+// A packed row: integers, then the groups' scales, then what each integer sum starts at.
+template <class I, KernelType kType>
 struct Int8Row {
   static constexpr int64_t kGroupBytes = kInt8Group * 4 / I::kQuad;
+  // Integer sums of a group with a row of W.
+  static constexpr int64_t kSums = kType == KernelType::int4 ? kInt8Group / kInt4Group : 1;
+  static constexpr int64_t kStartBytes = kSums * 4;
   static int64_t scales(int64_t k) { return int8_groups(k) * kGroupBytes; }
   static int64_t starts(int64_t k) { return scales(k) + int8_groups(k) * 4; }
   // An odd number of lines: rows a power of two apart would share the same few of L1.
   static int64_t bytes(int64_t k) {
-    const int64_t bytes = int8_whole_lines(starts(k) + int8_groups(k) * 4);
+    const int64_t bytes = int8_whole_lines(starts(k) + int8_groups(k) * kStartBytes);
     return bytes / kInt8Lines % 2 == 0 ? bytes + kInt8Lines : bytes;
   }
 };
 
-template <class S, class I, int kRows, int kVectors>
+template <class S, class I, KernelType kType, int kRows, int kVectors>
 struct Int8Product {
   using F = typename S::F;
   using V = typename I::V;
-  using Row = Int8Row<I>;
+  using Row = Int8Row<I, kType>;
+  using Int4 = Int4Panel<S, I, kVectors>;
+  static constexpr bool kInt4 = kType == KernelType::int4;
   static constexpr int64_t kNr = kVectors * S::kLanes;
   static constexpr int64_t kDepth = S::kLanes * I::kQuad;  // columns of W turned at once
   static constexpr int64_t kColumns = 128;                 // of y in a block
@@ -85,7 +110,8 @@ struct Int8Product {
   static int64_t panel_bytes(int64_t k) { return kRows * Row::bytes(k); }
 
   static int64_t panel_step(int64_t kc) {  // bytes of a panel of W
-    return (kc + kInt8Group - 1) / kInt8Group * kInt8Group * kNr * 4 / I::kQuad;
+    const int64_t group = kInt4 ? Row::kSums * Int4::kGroupStep : Row::kGroupBytes * kNr;
+    return int8_groups(kc) * group;
   }
   static int64_t sums_stride() { return kColumns + 16; }
 
@@ -99,14 +125,20 @@ struct Int8Product {
     for (int64_t i = 0; i < m; ++i) {
       std::byte* row = panel + i * Row::bytes(k);
       float* scales = reinterpret_cast<float*>(row + Row::scales(k));
-      int32_t* starts = reinterpret_cast<int32_t*>(row + Row::starts(k));
+      std::byte* starts = row + Row::starts(k);
       const float* from = x + i * x_stride - first;
       for (int64_t g = first / kInt8Group; g < int8_groups(first + columns); ++g) {
         const int64_t begin = g * kInt8Group;
+        std::byte* integers = row + g * Row::kGroupBytes;
         int32_t sum;
         quantise_group<S, I>(from + begin, smaller(first + columns - begin, kInt8Group), scales + g,
-                             &sum, row + g * Row::kGroupBytes);
-        starts[g] = -I::kOffset * sum;
+                             &sum, integers);
+        if constexpr (kInt4) {
+          int4_starts<I>(integers, starts + g * Row::kStartBytes);
+        } else {
+          const int32_t start = -I::kOffset * sum;
+          __builtin_memcpy(starts + g * Row::kStartBytes, &start, sizeof(start));
+        }
       }
     }
   }
@@ -136,51 +168,105 @@ struct Int8Product {
     }
   }
 
+  // products [kM, kNr] = start + `steps` dwords of kM rows times a panel.
+  template <int kM>
+  [[gnu::always_inline]] static void multiply_steps(const std::byte* x, int64_t row_bytes,
+                                                    const std::byte* starts, int64_t steps,
+                                                    const std::byte* panel,
+                                                    V (&products)[kM][kVectors]) {
+    unroll<kM>([&](auto i) __attribute__((always_inline)) {
+      const bool zero = !kInt4 && I::kOffset == 0;
+      const V start = zero ? I::zero() : I::broadcast(starts + i * row_bytes);
+      unroll<kVectors>([&](auto v) __attribute__((always_inline)) { products[i][v] = start; });
+    });
+    constexpr int kPointers = (kM + 2) / 3;  // see gemm-inl.hpp
+    const std::byte* rows[kPointers];
+    unroll<kPointers>([&](auto p)
+                          __attribute__((always_inline)) { rows[p] = x + 3 * p * row_bytes; });
+    const auto step = [&](int64_t s) __attribute__((always_inline)) {
+      V w[kVectors];
+      unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
+        w[v] = I::load(panel + s * kNr * 4 + v * S::kLanes * 4);
+      });
+      unroll<kM>([&](auto i) __attribute__((always_inline)) {
+        const V a = I::broadcast(rows[i / 3] + (i % 3) * row_bytes + s * 4);
+        unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
+          products[i][v] = I::dot(products[i][v], a, w[v]);
+          if constexpr (kInt4) __asm__("" : "+v"(products[i][v]));  // see gemv_int8-inl.hpp
+        });
+      });
+    };
+    if constexpr (kInt4) return unroll<kInt4Steps>(step);
+#pragma GCC unroll 2
+    for (int64_t s = 0; s < steps; ++s) step(s);
+  }
+
   // sums [kM, kNr] (+)= the groups from `group` on of kM packed rows times a panel.
   template <int kM>
   static void multiply_rows(const std::byte* x, int64_t k, int64_t group, int64_t kc,
                             const std::byte* panel, float* sums, bool accumulate) {
     const int64_t row_bytes = Row::bytes(k);
-    const std::byte* scales = x + Row::scales(k);
-    const std::byte* starts = x + Row::starts(k);
-    constexpr int kPointers = (kM + 2) / 3;  // see gemm-inl.hpp
-    for (int64_t first = 0; first < kc; first += kInt8Group, ++group) {
-      V products[kM][kVectors];
-      unroll<kM>([&](auto i) __attribute__((always_inline)) {
-        const V start =
-            I::kOffset == 0 ? I::zero() : I::broadcast(starts + i * row_bytes + group * 4);
-        unroll<kVectors>([&](auto v) __attribute__((always_inline)) { products[i][v] = start; });
-      });
-      const std::byte* rows[kPointers];
-      unroll<kPointers>([&](auto p) __attribute__((always_inline)) {
-        rows[p] = x + 3 * p * row_bytes + group * Row::kGroupBytes;
-      });
-      const int64_t quads = (smaller(kc - first, kInt8Group) + I::kQuad - 1) / I::kQuad;
-#pragma GCC unroll 2
-      for (int64_t quad = 0; quad < quads; ++quad) {
-        V w[kVectors];
-        unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
-          w[v] = I::load(panel + v * S::kLanes * 4);
-        });
+    const std::byte* integers = x + group * Row::kGroupBytes;
+    const std::byte* scales = x + Row::scales(k) + group * 4;
+    const std::byte* starts = x + Row::starts(k) + group * Row::kStartBytes;
+    for (int64_t first = 0; first < kc; first += kInt8Group) {
+      const int64_t columns = smaller(kc - first, kInt8Group);
+      const auto add = [&](auto part) __attribute__((always_inline)) {
         unroll<kM>([&](auto i) __attribute__((always_inline)) {
-          const V a = I::broadcast(rows[i / 3] + (i % 3) * row_bytes + quad * 4);
+          float scale;
+          __builtin_memcpy(&scale, scales + i * row_bytes, sizeof(scale));
+          const F factor = S::set(scale);
           unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
-            products[i][v] = I::dot(products[i][v], a, w[v]);
+            float* sum = sums + i * sums_stride() + v * S::kLanes;
+            const F before = accumulate ? S::load(sum) : S::zero();
+            S::store(sum, S::fma(part(i, v), factor, before));
           });
         });
-        panel += kNr * 4;
+      };
+      V products[kM][kVectors];
+      if constexpr (kInt4) {
+        alignas(64) float parts[kM * kNr];
+        multiply_int4_group<kM>(integers, row_bytes, starts, columns, panel, parts);
+        add([&](auto i, auto v) __attribute__((always_inline)) {
+          return S::load(parts + i * kNr + v * S::kLanes);
+        });
+        panel += Row::kSums * Int4::kGroupStep;
+      } else {
+        multiply_steps<kM>(integers, row_bytes, starts, (columns + I::kQuad - 1) / I::kQuad, panel,
+                           products);
+        add([&](auto i, auto v)
+                __attribute__((always_inline)) { return I::to_float(products[i][v]); });
+        panel += Row::kGroupBytes * kNr;
       }
-      unroll<kM>([&](auto i) __attribute__((always_inline)) {
-        float scale;
-        __builtin_memcpy(&scale, scales + i * row_bytes + group * 4, sizeof(scale));
-        const F factor = S::set(scale);
-        unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
-          float* sum = sums + i * sums_stride() + v * S::kLanes;
-          const F before = accumulate ? S::load(sum) : S::zero();
-          S::store(sum, S::fma(I::to_float(products[i][v]), factor, before));
+      integers += Row::kGroupBytes;
+      scales += 4;
+      starts += Row::kStartBytes;
+      accumulate = true;
+    }
+  }
+
+  // parts [kM, kNr] = the sums of a group of x, each of a group of W times its scale.
+  template <int kM>
+  [[gnu::always_inline]] static void multiply_int4_group(const std::byte* x, int64_t row_bytes,
+                                                         const std::byte* starts, int64_t columns,
+                                                         const std::byte* panel, float* parts) {
+    for (int64_t first = 0; first < columns; first += kInt4Group) {
+      V products[kM][kVectors];
+      multiply_steps<kM>(x, row_bytes, starts, kInt4Steps, panel, products);
+      // Parts stay in memory: gcc 12 would keep some in registers, and products on the stack.
+      __asm__ volatile("" : : "r"(parts) : "memory");
+      const float* scales = reinterpret_cast<const float*>(panel + Int4::kScales);
+      unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
+        const F scale = S::load(scales + v * S::kLanes);
+        unroll<kM>([&](auto i) __attribute__((always_inline)) {
+          float* part = parts + i * kNr + v * S::kLanes;
+          const F before = first == 0 ? S::zero() : S::load(part);
+          S::store(part, S::fma(I::to_float(products[i][v]), scale, before));
         });
       });
-      accumulate = true;
+      x += kInt4Group;
+      starts += 4;
+      panel += Int4::kGroupStep;
     }
   }
 
@@ -199,7 +285,7 @@ struct Int8Product {
     const KernelEpilogue& e = args.epilogue;
     for (int64_t i = 0; i < args.m; ++i) {
       float* row = sums + i * sums_stride();
-      for (int64_t c = 0; c < n; c += S::kLanes) {
+      for (int64_t c = 0; !kInt4 && c < n; c += S::kLanes) {
         const int64_t lanes = smaller(n - c, S::kLanes);
         const float* scales = reinterpret_cast<const float*>(args.scales + (j + c) * 4);
         S::store(row + c, S::mul(S::load(row + c), load_lanes<S>(scales, lanes)));
@@ -222,8 +308,16 @@ struct Int8Product {
       for (int64_t k0 = 0; k0 < args.k; k0 += k_block) {
         const int64_t kc = smaller(args.k - k0, k_block), step = panel_step(kc);
         for (int64_t c = 0; c < n; c += kNr) {
-          pack_weights(args.w + (j + c) * args.w_stride + k0, args.w_stride, smaller(n - c, kNr),
-                       kc, panels + c / kNr * step);
+          const int64_t rows = smaller(n - c, kNr);
+          const std::byte* w = args.w + (j + c) * args.w_stride;
+          std::byte* panel = panels + c / kNr * step;
+          if constexpr (kInt4) {
+            const int64_t scale_bytes = int4_groups(args.k) * 2;
+            const std::byte* scales = args.scales + (j + c) * scale_bytes + int4_groups(k0) * 2;
+            Int4::pack(w + k0 / 2, args.w_stride, scales, scale_bytes, rows, kc, panel);
+          } else {
+            pack_weights(w + k0, args.w_stride, rows, kc, panel);
+          }
         }
         for (int64_t i = 0; i < args.m; i += kRows) {
           const std::byte* x = args.x + i * Row::bytes(args.k);
@@ -238,9 +332,9 @@ struct Int8Product {
   }
 };
 
-template <class S, class I, int kRows, int kVectors>
+template <class S, class I, KernelType kType, int kRows, int kVectors>
 FusedGemm fused_int8() {
-  using Product = Int8Product<S, I, kRows, kVectors>;
+  using Product = Int8Product<S, I, kType, kRows, kVectors>;
   return {.rows = kRows,
           .w_rows = Product::kNr,
           .k_step = kInt8Group,

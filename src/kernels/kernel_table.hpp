@@ -213,9 +213,13 @@ struct KernelTable {
   // y = scale of W's row * sum of scale of x's group * (integer sum), group after group, by f32
   // multiply-adds of one rounding: the same bits on every tier.
   FusedGemm fused_int8;
+  // int8 by int4, rounded as above. y = sum of scale of x's group * (sum of scale of W's group *
+  // (integer sum)), group after group, by f32 multiply-adds of one rounding: the same bits on every
+  // tier. All null where fused_bf16 is faster.
+  FusedGemm fused_int4;
   // Few rows, rounded to int8 as in fused_int8, times int8 or int4 weights; x is what its own
-  // pack() makes in gemv_int8_packed_floats(k). int8: the bits of fused_int8. int4: integer sums
-  // are exact too, each multiplied by its group's scale, then by that of x.
+  // pack() makes in gemv_int8_packed_floats(k). int8: the bits of fused_int8. int4: the sums of
+  // fused_int4, added up in another order.
   GemvKernels gemv_int8;
   void (*attend_row)(const AttentionRow& row);
   AttentionKernels attention_f32;

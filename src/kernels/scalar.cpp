@@ -214,7 +214,7 @@ void multiply(const void* a, int64_t a_stride, int64_t m, const void* panel, int
                  c_stride, n, accumulate);
 }
 
-// int8 by int8: the oracle of the other tiers'.
+// int8 by int8 and int4: the oracle of the other tiers'.
 // A packed row: the groups' scales, then the integers.
 int64_t int8_panel_bytes(int64_t k) {
   const int64_t bytes = groups_of(k) * 4 + k;
@@ -240,9 +240,8 @@ void multiply_int8(const FusedGemmArgs& args) {
   const auto part = [](const float* p, int64_t offset) { return p == nullptr ? p : p + offset; };
   for (int64_t i = 0; i < args.m; ++i) {
     for (int64_t j = 0; j < args.n; ++j) {
-      row[j] =
-          product_int8(args.x + i * int8_panel_bytes(args.k), args.w + j * args.w_stride, args.k) *
-          load(args.scales, KernelType::f32, j);
+      row[j] = product(args.x + i * int8_panel_bytes(args.k), args.w + j * args.w_stride,
+                       args.scales, args.type, j, args.k);
     }
     epilogue(row, e.bias, e.activation, part(e.gate, i * e.gate_stride),
              part(e.residual, i * e.residual_stride), args.n, args.y + i * args.y_stride);
@@ -387,6 +386,7 @@ void fill_scalar(KernelTable& table) {
                       .scratch_bytes = scalar::int8_scratch_bytes,
                       .pack_activations = scalar::pack_int8,
                       .multiply = scalar::multiply_int8};
+  table.fused_int4 = table.fused_int8;
   table.attend_row = scalar::attend_row;
   table.attention_f32.queries = 64;
   table.attention_f32.keys = scalar::kAttentionKeys;

@@ -53,6 +53,7 @@ inline const std::byte* row_of(const std::byte* data, KernelType type, int64_t e
   return data + elements * (type == KernelType::f32 ? 4 : 2);
 }
 
+constexpr int64_t kInt4Group = 32;  // columns with one scale
 constexpr int64_t groups_of(int64_t k) { return (k + kInt8Group - 1) / kInt8Group; }
 
 inline void quantise_group(const float* x, int64_t count, float* scale, int8_t* q) {
@@ -85,6 +86,42 @@ inline float product_int8(const std::byte* packed, const std::byte* weights, int
     total = fmaf(static_cast<float>(sum), scales[g], total);
   }
   return total;
+}
+
+// Of one group of a row of int4 weights, `count` of them.
+inline int32_t sum_of_group(const int8_t* q, const std::byte* w, int64_t count) {
+  const int64_t half = (count + 1) / 2;
+  int32_t sum = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const int byte = static_cast<int>(w[i < half ? i : i - half]);
+    sum += q[i] * ((i < half ? byte & 15 : byte >> 4) - 8);
+  }
+  return sum;
+}
+
+inline float product_int4(const std::byte* packed, const std::byte* w, const std::byte* scales,
+                          int64_t k) {
+  const float* x_scales = reinterpret_cast<const float*>(packed);
+  const int8_t* q = reinterpret_cast<const int8_t*>(packed + groups_of(k) * 4);
+  float total = 0.0f;
+  for (int64_t g = 0; g < groups_of(k); ++g) {
+    const int64_t end = (g + 1) * kInt8Group < k ? (g + 1) * kInt8Group : k;
+    float part = 0.0f;
+    for (int64_t i = g * kInt8Group; i < end; i += kInt4Group) {
+      const int64_t count = end - i < kInt4Group ? end - i : kInt4Group;
+      part = fmaf(static_cast<float>(sum_of_group(q + i, w + i / 2, count)),
+                  load(scales, KernelType::f16, i / kInt4Group), part);
+    }
+    total = fmaf(part, x_scales[g], total);
+  }
+  return total;
+}
+
+// A packed row of x times row j of int8 or int4 weights, whose bytes begin at w.
+inline float product(const std::byte* x, const std::byte* w, const std::byte* scales,
+                     KernelType type, int64_t j, int64_t k) {
+  if (type == KernelType::int8) return product_int8(x, w, k) * load(scales, KernelType::f32, j);
+  return product_int4(x, w, scales + j * ((k + kInt4Group - 1) / kInt4Group) * 2, k);
 }
 
 }  // namespace

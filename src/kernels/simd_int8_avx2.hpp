@@ -127,6 +127,21 @@ struct Avx2Bytes : Avx2Pairs {
   }
   static V negate(V x) { return _mm256_sub_epi32(zero(), x); }
   static void store(std::byte* p, V x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x); }
+  static V low_nibbles(__m256 x) {
+    return _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi8(15));
+  }
+  static V high_nibbles(__m256 x) {
+    return _mm256_and_si256(_mm256_srli_epi16(_mm256_castps_si256(x), 4), _mm256_set1_epi8(15));
+  }
+};
+
+// Of int4 weights beside many rows: sums are pairs of 16 bits.
+struct Avx2Nibbles : Avx2Bytes {
+  static V dot(V sums, V x, V w) { return _mm256_add_epi16(sums, _mm256_maddubs_epi16(w, x)); }
+  static V negate(V sums) { return _mm256_sub_epi16(zero(), sums); }
+  static __m256 to_float(V sums) {
+    return _mm256_cvtepi32_ps(_mm256_madd_epi16(sums, _mm256_set1_epi16(1)));
+  }
 };
 
 }  // namespace

@@ -108,13 +108,30 @@ struct Avx512Bytes : Avx512Pairs {
   static __m512 nibble_scales(const std::byte* p) { return Avx512::group_scales(p); }
   static V negate(V x) { return _mm512_sub_epi32(zero(), x); }
   static void store(std::byte* p, V x) { _mm512_storeu_si512(p, x); }
+  static V low_nibbles(__m512 x) {
+    return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi8(15));
+  }
+  static V high_nibbles(__m512 x) {
+    return _mm512_and_si512(_mm512_srli_epi16(_mm512_castps_si512(x), 4), _mm512_set1_epi8(15));
+  }
+
+ protected:
+  static V ones() { return _mm512_set1_epi16(1); }
 
  private:
-  static V ones() { return _mm512_set1_epi16(1); }
   static V low_dwords(V a, V b) { return _mm512_maskz_unpacklo_epi32(kAll, a, b); }
   static V high_dwords(V a, V b) { return _mm512_maskz_unpackhi_epi32(kAll, a, b); }
   static V low_qwords(V a, V b) { return _mm512_maskz_unpacklo_epi64(0xff, a, b); }
   static V high_qwords(V a, V b) { return _mm512_maskz_unpackhi_epi64(0xff, a, b); }
+};
+
+// Of int4 weights beside many rows: sums are pairs of 16 bits.
+struct Avx512Nibbles : Avx512Bytes {
+  static V dot(V sums, V x, V w) { return _mm512_add_epi16(sums, _mm512_maddubs_epi16(w, x)); }
+  static V negate(V sums) { return _mm512_sub_epi16(zero(), sums); }
+  static __m512 to_float(V sums) {
+    return _mm512_maskz_cvtepi32_ps(kAll, _mm512_madd_epi16(sums, ones()));
+  }
 };
 
 }  // namespace

@@ -1,47 +1,29 @@
-// Products of int8 by int8: the scalar tier against f64, every other tier against the scalar one
-// bit for bit; the same bits however the work is cut, nothing written or read where it may not.
+// Products of int8 by int8 and int4: the scalar tier against f64, every other tier against the
+// scalar one bit for bit; the same bits however the work is cut, nothing written or read where it
+// may not.
 #include <algorithm>
-#include <cstring>
 
 #include "base/tensor.hpp"
-#include "kernel_testing.hpp"
+#include "test_weights.hpp"
 
 namespace pali {
 namespace {
 
-// [n, k] bytes at odd addresses, -1 around them, and a scale a row, NaN around those.
-class Bytes {
- public:
-  Bytes(int64_t n, int64_t k, int64_t stride, std::mt19937& random)
-      : stride_(stride),
-        bytes_(static_cast<size_t>(n * stride + 2 * kMargin), std::byte{0xff}),
-        scales_(static_cast<size_t>(n * 4 + 2 * kMargin), std::byte{0xff}) {
-    std::uniform_int_distribution<int> integer(-128, 127);
-    std::normal_distribution<float> normal(0.0f, 0.02f);
-    for (int64_t j = 0; j < n; ++j) {
-      for (int64_t i = 0; i < k; ++i) at(j)[i] = static_cast<std::byte>(integer(random));
-      const float scale = normal(random);
-      std::memcpy(scales_.data() + kMargin + j * 4, &scale, 4);
-    }
-  }
-  std::byte* at(int64_t j) { return bytes_.data() + kMargin + j * stride_; }
-  const std::byte* row(int64_t j) const { return bytes_.data() + kMargin + j * stride_; }
-  int64_t stride() const { return stride_; }
-  const std::byte* scales(int64_t j) const { return scales_.data() + kMargin + j * 4; }
+constexpr KernelType kTypes[] = {KernelType::int8, KernelType::int4};
 
- private:
-  static constexpr int64_t kMargin = 65;  // odd: files promise no alignment
-  int64_t stride_;
-  std::vector<std::byte> bytes_, scales_;
-};
+const FusedGemm& gemm_of(const KernelTable& table, KernelType type) {
+  return type == KernelType::int4 ? table.fused_int4 : table.fused_int8;
+}
 
 // Rows [m0, m1) of x times rows [n0, n1) of W.
 struct Part {
   int64_t m0, m1, n0, n1;
 };
 
-void run(const FusedGemm& gemm, const Bytes& w, const Poisoned& x, Poisoned& y, int64_t k,
+void run(const KernelTable& table, const TestWeights& w, const Poisoned& x, Poisoned& y,
          int64_t k_block, const Part& part, const KernelEpilogue& epilogue = {}) {
+  const FusedGemm& gemm = gemm_of(table, w.type);
+  const int64_t k = w.depth;
   const int64_t m = part.m1 - part.m0, n = part.n1 - part.n0;
   const int64_t panels = (m + gemm.rows - 1) / gemm.rows;
   ASSERT_EQ(gemm.panel_bytes(k) % 64, 0);
@@ -58,10 +40,10 @@ void run(const FusedGemm& gemm, const Bytes& w, const Poisoned& x, Poisoned& y, 
   std::fill_n(scratch.data(), scratch.size(), std::byte{0xff});
   gemm.multiply({.x = packed.data(),
                  .m = m,
-                 .w = w.row(part.n0),
-                 .w_stride = w.stride(),
-                 .scales = w.scales(part.n0),
-                 .type = KernelType::int8,
+                 .w = w.data + part.n0 * w.stride,
+                 .w_stride = w.stride,
+                 .scales = w.row_scales(part.n0),
+                 .type = w.type,
                  .n = n,
                  .k = k,
                  .k_block = k_block,
@@ -69,7 +51,7 @@ void run(const FusedGemm& gemm, const Bytes& w, const Poisoned& x, Poisoned& y, 
                  .y = y.row(part.m0) + part.n0,
                  .y_stride = y.stride(),
                  .scratch = scratch.data(),
-                 .next_w = w.row(part.n0)});
+                 .next_w = w.data + part.n0 * w.stride});
   ASSERT_EQ(scratch.data()[bytes], std::byte{0xff});
 }
 
@@ -85,30 +67,40 @@ void expect_same(const Poisoned& a, const Poisoned& b, int64_t m, int64_t n,
 
 class Int8 : public EveryTier {
  protected:
+  // Of weights that this tier has a kernel for.
+  std::vector<KernelType> types() const {
+    std::vector<KernelType> all;
+    for (const KernelType type : kTypes) {
+      if (gemm_of(table, type).multiply != nullptr) all.push_back(type);
+    }
+    return all;
+  }
   // The scalar tier's product at once, and this one's whole and in pieces.
-  void check(const Bytes& w, const Poisoned& x, int64_t m, int64_t n, int64_t k,
-             int64_t k_block) const {
-    const std::string what = std::to_string(m) + "x" + std::to_string(n) + "x" + std::to_string(k);
-    const FusedGemm& gemm = table.fused_int8;
+  void check(const TestWeights& w, const Poisoned& x, int64_t m, int64_t n, int64_t k_block) const {
+    const std::string what = "type " + std::to_string(static_cast<int>(w.type)) + " " +
+                             std::to_string(m) + "x" + std::to_string(n) + "x" +
+                             std::to_string(w.depth);
     Poisoned expected(m, n), y(m, n), again(m, n);
-    run(kernel_table(Isa::scalar).fused_int8, w, x, expected, k, kInt8Group * 1000, {0, m, 0, n});
-    run(gemm, w, x, y, k, k_block, {0, m, 0, n});
+    run(kernel_table(Isa::scalar), w, x, expected, kInt8Group * 1000, {0, m, 0, n});
+    run(table, w, x, y, k_block, {0, m, 0, n});
     expect_same(y, expected, m, n, what);
     ASSERT_TRUE(y.untouched()) << what;
-    const int64_t mc = m > 1 ? m / 2 : m, nc = std::min(n, gemm.w_rows);
+    const int64_t mc = m > 1 ? m / 2 : m, nc = std::min(n, gemm_of(table, w.type).w_rows);
     for (int64_t i = 0; i < m; i += mc) {
       for (int64_t j = 0; j < n; j += nc) {
-        run(gemm, w, x, again, k, k_block, {i, std::min(i + mc, m), j, std::min(j + nc, n)});
+        run(table, w, x, again, k_block, {i, std::min(i + mc, m), j, std::min(j + nc, n)});
       }
     }
     expect_same(again, y, m, n, what + " in pieces");
   }
   void check(int64_t m, int64_t n, int64_t k, int64_t k_block = 256) const {
-    std::mt19937 random(static_cast<unsigned>(m * 3 + n * 5 + k * 7));
-    const Bytes w(n, k, k + k % 3, random);
-    Poisoned x(m, k);
-    x.fill(random);
-    check(w, x, m, n, k, k_block);
+    for (const KernelType type : types()) {
+      std::mt19937 random(static_cast<unsigned>(m * 3 + n * 5 + k * 7));
+      const TestWeights w(type, n, k, k % 3, random);
+      Poisoned x(m, k);
+      x.fill(random);
+      check(w, x, m, n, k_block);
+    }
   }
 };
 PALI_EVERY_TIER(Int8);
@@ -128,74 +120,85 @@ TEST_P(Int8, ShapesOfRealLayersScaled) {
 
 // A panel's columns may come in several calls: zeros behind the last one, whatever was there.
 TEST_P(Int8, PacksColumnsInParts) {
-  const FusedGemm& gemm = table.fused_int8;
   std::mt19937 random(21);
-  for (const int64_t k : {70, 256, 600, 1100}) {
-    const int64_t m = std::min<int64_t>(gemm.rows, 19);
-    Poisoned x(m, k);
-    x.fill(random);
-    const size_t bytes = static_cast<size_t>(gemm.panel_bytes(k));
-    AlignedBuffer<std::byte> whole(gemm.panel_bytes(k)), parts(gemm.panel_bytes(k));
-    std::fill_n(whole.data(), bytes, std::byte{0x5a});
-    std::fill_n(parts.data(), bytes, std::byte{0x5a});
-    gemm.pack_activations(x.row(0), x.stride(), m, 0, k, k, whole.data());
-    for (int64_t first = 0; first < k; first += 2 * kInt8Group) {
-      gemm.pack_activations(x.row(0) + first, x.stride(), m, first,
-                            std::min(2 * kInt8Group, k - first), k, parts.data());
+  for (const KernelType type : types()) {
+    const FusedGemm& gemm = gemm_of(table, type);
+    for (const int64_t k : {70, 256, 600, 1100}) {
+      const int64_t m = std::min<int64_t>(gemm.rows, 19);
+      Poisoned x(m, k);
+      x.fill(random);
+      const size_t bytes = static_cast<size_t>(gemm.panel_bytes(k));
+      AlignedBuffer<std::byte> whole(gemm.panel_bytes(k)), parts(gemm.panel_bytes(k));
+      std::fill_n(whole.data(), bytes, std::byte{0x5a});
+      std::fill_n(parts.data(), bytes, std::byte{0x5a});
+      gemm.pack_activations(x.row(0), x.stride(), m, 0, k, k, whole.data());
+      for (int64_t first = 0; first < k; first += 2 * kInt8Group) {
+        gemm.pack_activations(x.row(0) + first, x.stride(), m, first,
+                              std::min(2 * kInt8Group, k - first), k, parts.data());
+      }
+      EXPECT_EQ(std::memcmp(whole.data(), parts.data(), bytes), 0) << k;
     }
-    EXPECT_EQ(std::memcmp(whole.data(), parts.data(), bytes), 0) << k;
   }
 }
 
-// Against f64: the integers as they are documented, and one rounding a group.
+// Against f64: the integers as they are documented; roundings of a term: with the sums of the eight
+// groups of int4 weights in a group of x, with those of the groups of x, and of scales.
 TEST(Int8Oracle, IsTheDocumentedRounding) {
   const KernelTable table = kernel_table(Isa::scalar);
-  for (const int64_t k : {1, 7, 255, 256, 257, 900}) {
-    std::mt19937 random(static_cast<unsigned>(k));
-    const int64_t m = 5, n = 7;
-    const Bytes w(n, k, k, random);
-    Poisoned x(m, k), y(m, n);
-    x.fill(random);
-    run(table.fused_int8, w, x, y, k, 1 << 20, {0, m, 0, n});
-    for (int64_t i = 0; i < m; ++i) {
-      for (int64_t j = 0; j < n; ++j) {
-        const double w_scale = load_weight(w.scales(j), DType::f32, 0);
-        double expected = 0, exact = 0, step = 0, magnitude = 0;
-        for (int64_t first = 0; first < k; first += kInt8Group) {
-          const int64_t end = std::min(first + kInt8Group, k);
-          double most = 0;
-          for (int64_t t = first; t < end; ++t) most = std::max(most, std::abs(double{x.at(i, t)}));
-          for (int64_t t = first; t < end; ++t) {
-            const double weight = static_cast<int8_t>(w.row(j)[t]) * w_scale;
-            const double q = std::nearbyint(x.at(i, t) * (127.0f / static_cast<float>(most)));
-            expected += q * most / 127 * weight;
-            exact += x.at(i, t) * weight;
-            magnitude += std::abs(q * most / 127 * weight);
-            step += most / 254 * std::abs(weight);
+  for (const KernelType type : kTypes) {
+    for (const int64_t k : {1, 7, 31, 33, 255, 256, 257, 900}) {
+      std::mt19937 random(static_cast<unsigned>(k));
+      const int64_t m = 5, n = 7;
+      const TestWeights w(type, n, k, 0, random);
+      Poisoned x(m, k), y(m, n);
+      x.fill(random);
+      run(table, w, x, y, 1 << 20, {0, m, 0, n});
+      for (int64_t i = 0; i < m; ++i) {
+        for (int64_t j = 0; j < n; ++j) {
+          double expected = 0, exact = 0, step = 0, magnitude = 0;
+          for (int64_t first = 0; first < k; first += kInt8Group) {
+            const int64_t end = std::min(first + kInt8Group, k);
+            double most = 0;
+            for (int64_t t = first; t < end; ++t)
+              most = std::max(most, std::abs(double{x.at(i, t)}));
+            for (int64_t t = first; t < end; ++t) {
+              const double weight = w.at(j, t);
+              const double q = std::nearbyint(x.at(i, t) * (127.0f / static_cast<float>(most)));
+              expected += q * most / 127 * weight;
+              exact += x.at(i, t) * weight;
+              magnitude += std::abs(q * most / 127 * weight);
+              step += most / 254 * std::abs(weight);
+            }
           }
+          const double groups = static_cast<double>((k + kInt8Group - 1) / kInt8Group);
+          const double sums = groups + (type == KernelType::int4 ? 8 : 0);
+          EXPECT_NEAR(y.at(i, j), expected, (sums + 4) * kEps * magnitude) << k;
+          EXPECT_NEAR(y.at(i, j), exact, step * 1.0001) << k;
         }
-        const double groups = static_cast<double>((k + kInt8Group - 1) / kInt8Group);
-        EXPECT_NEAR(y.at(i, j), expected, (groups + 4) * kEps * magnitude) << k;
-        EXPECT_NEAR(y.at(i, j), exact, step * 1.0001) << k;
       }
     }
   }
 }
 
+// The largest integers of either sign on both sides: nothing saturates or wraps.
 TEST_P(Int8, ExtremeWeightsAndActivations) {
   std::mt19937 random(9);
   const int64_t m = 34, n = 70, k = 300;
-  for (const int weight : {-128, 127}) {
-    for (const float value : {-1.0f, 1.0f, 3e38f, -3e38f}) {
-      Bytes w(n, k, k, random);
-      for (int64_t j = 0; j < n; ++j) {
-        for (int64_t t = 0; t < k; ++t) w.at(j)[t] = static_cast<std::byte>(weight);
+  for (const KernelType type : types()) {
+    for (const int byte : {0x80, 0x7f, 0x00, 0xff, 0x0f, 0xf0}) {
+      TestWeights w(type, n, k, 0, random);
+      w.set_bytes(byte);
+      for (const float value : {-1.0f, 1.0f, 3e38f, -3e38f}) {
+        Poisoned x(m, k);
+        for (int64_t i = 0; i < m; ++i) {
+          for (int64_t t = 0; t < k; ++t) x.at(i, t) = value;
+        }
+        for (int64_t t = 0; t < k; ++t) {  // signs that add up in one half of a dword, or in none
+          if (t % 2 == 0) x.at(1, t) = -value;
+          if (t / 2 % 2 == 0) x.at(2, t) = -value;
+        }
+        check(w, x, m, n, 256);
       }
-      Poisoned x(m, k);
-      for (int64_t i = 0; i < m; ++i) {
-        for (int64_t t = 0; t < k; ++t) x.at(i, t) = value;
-      }
-      check(w, x, m, n, k, 256);
     }
   }
 }
@@ -204,62 +207,70 @@ TEST_P(Int8, ExtremeWeightsAndActivations) {
 TEST_P(Int8, AnyMagnitude) {
   std::mt19937 random(11);
   const int64_t m = 35, n = 33, k = 700;
-  const Bytes w(n, k, k, random);
-  Poisoned x(m, k);
-  x.fill(random);
-  for (int64_t i = 0; i < m; ++i) {
-    for (int64_t t = 0; t < k; ++t) {
-      constexpr float kFactors[] = {1.0f, 0.0f, 0x1p-99f, 0x1p-101f, 1e-42f, 1e30f};
-      x.at(i, t) *= kFactors[(i + t / kInt8Group) % 6];
+  for (const KernelType type : types()) {
+    const TestWeights w(type, n, k, 0, random);
+    Poisoned x(m, k);
+    x.fill(random);
+    for (int64_t i = 0; i < m; ++i) {
+      for (int64_t t = 0; t < k; ++t) {
+        constexpr float kFactors[] = {1.0f, 0.0f, 0x1p-99f, 0x1p-101f, 1e-42f, 1e30f};
+        x.at(i, t) *= kFactors[(i + t / kInt8Group) % 6];
+      }
     }
+    for (int64_t t = 0; t < 128; ++t) x.at(0, t) = static_cast<float>(t) - 0.5f;
+    x.at(0, 0) = 127.0f;
+    check(w, x, m, n, 256);
   }
-  for (int64_t t = 0; t < 128; ++t) x.at(0, t) = static_cast<float>(t) - 0.5f;
-  x.at(0, 0) = 127.0f;
-  check(w, x, m, n, k, 256);
 }
 
 TEST_P(Int8, InfinitiesAndNaNMakeTheirRowsNaN) {
   std::mt19937 random(5);
   const int64_t m = 40, n = 40, k = 300;
-  const Bytes w(n, k, k, random);
-  Poisoned x(m, k), y(m, n);
-  x.fill(random);
-  x.at(3, 299) = std::nanf("");
-  x.at(17, 0) = std::numeric_limits<float>::infinity();
-  x.at(34, 130) = -std::numeric_limits<float>::infinity();
-  run(table.fused_int8, w, x, y, k, 256, {0, m, 0, n});
-  for (int64_t i = 0; i < m; ++i) {
-    for (int64_t j = 0; j < n; ++j) {
-      EXPECT_EQ(std::isnan(y.at(i, j)), i == 3 || i == 17 || i == 34) << i << "," << j;
+  for (const KernelType type : types()) {
+    const TestWeights w(type, n, k, 0, random);
+    Poisoned x(m, k), y(m, n);
+    x.fill(random);
+    x.at(3, 299) = std::nanf("");
+    x.at(17, 0) = std::numeric_limits<float>::infinity();
+    x.at(34, 130) = -std::numeric_limits<float>::infinity();
+    run(table, w, x, y, 256, {0, m, 0, n});
+    for (int64_t i = 0; i < m; ++i) {
+      for (int64_t j = 0; j < n; ++j) {
+        EXPECT_EQ(std::isnan(y.at(i, j)), i == 3 || i == 17 || i == 34) << i << "," << j;
+      }
     }
   }
 }
 
 TEST_P(Int8, EpilogueIsTheRowKernels) {
   const int64_t m = 45, n = 77, k = 33;
-  std::mt19937 random(3);
-  const Bytes w(n, k, k, random);
-  Poisoned x(m, k), plain(m, n), bias(1, n), gate(m, n, n + 1), residual(m, n, n + 9);
-  x.fill(random), bias.fill(random), gate.fill(random), residual.fill(random);
-  run(table.fused_int8, w, x, plain, k, 256, {0, m, 0, n});
-  using A = KernelActivation;
-  for (const A activation : {A::none, A::gelu_tanh, A::gelu_erf, A::quick_gelu, A::silu, A::relu}) {
-    for (int mask = 0; mask < 8; ++mask) {
-      const auto given = [&](int bit, const float* p) { return (mask & bit) != 0 ? p : nullptr; };
-      Poisoned y(m, n), expected(m, n);
-      run(table.fused_int8, w, x, y, k, 256, {0, m, 0, n},
-          {.bias = given(1, bias.data()),
-           .activation = activation,
-           .gate = given(2, gate.data()),
-           .gate_stride = gate.stride(),
-           .residual = given(4, residual.data()),
-           .residual_stride = residual.stride()});
-      for (int64_t i = 0; i < m; ++i) {
-        table.epilogue(plain.row(i), given(1, bias.data()), activation, given(2, gate.row(i)),
-                       given(4, residual.row(i)), n, expected.row(i));
+  for (const KernelType type : types()) {
+    std::mt19937 random(3);
+    const TestWeights w(type, n, k, 0, random);
+    Poisoned x(m, k), plain(m, n), bias(1, n), gate(m, n, n + 1), residual(m, n, n + 9);
+    x.fill(random), bias.fill(random), gate.fill(random), residual.fill(random);
+    run(table, w, x, plain, 256, {0, m, 0, n});
+    using A = KernelActivation;
+    for (const A activation :
+         {A::none, A::gelu_tanh, A::gelu_erf, A::quick_gelu, A::silu, A::relu}) {
+      for (int mask = 0; mask < 8; ++mask) {
+        const auto given = [&](int bit, const float* p) { return (mask & bit) != 0 ? p : nullptr; };
+        Poisoned y(m, n), expected(m, n);
+        run(table, w, x, y, 256, {0, m, 0, n},
+            {.bias = given(1, bias.data()),
+             .activation = activation,
+             .gate = given(2, gate.data()),
+             .gate_stride = gate.stride(),
+             .residual = given(4, residual.data()),
+             .residual_stride = residual.stride()});
+        for (int64_t i = 0; i < m; ++i) {
+          table.epilogue(plain.row(i), given(1, bias.data()), activation, given(2, gate.row(i)),
+                         given(4, residual.row(i)), n, expected.row(i));
+        }
+        expect_same(y, expected, m, n,
+                    "activation " + std::to_string(static_cast<int>(activation)));
+        ASSERT_TRUE(y.untouched());
       }
-      expect_same(y, expected, m, n, "activation " + std::to_string(static_cast<int>(activation)));
-      ASSERT_TRUE(y.untouched());
     }
   }
 }

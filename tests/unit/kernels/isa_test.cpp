@@ -120,6 +120,9 @@ TEST_P(IsaTable, HasEveryEntry) {
             GetParam() == Isa::amx);
   const FusedGemm& int8 = table.fused_int8;
   EXPECT_TRUE(int8.multiply && int8.pack_activations && int8.scratch_bytes && int8.panel_bytes);
+  const FusedGemm& int4 = table.fused_int4;
+  EXPECT_EQ(int4.multiply && int4.pack_activations && int4.scratch_bytes && int4.panel_bytes,
+            fused.multiply == nullptr);
 }
 
 }  // namespace

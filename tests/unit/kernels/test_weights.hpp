@@ -1,6 +1,7 @@
 // Rows of weights of any type in file layout, as the kernels for few rows of activations take them.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernel_testing.hpp"
@@ -22,7 +23,7 @@ struct TestWeights {
       return;
     }
     const bool int8 = type == KernelType::int8;
-    stride = int8 ? k : (k + 1) / 2;
+    stride = (int8 ? k : (k + 1) / 2) + padding;
     bytes.resize(static_cast<size_t>(n * stride + 130), std::byte{0xff});
     std::uniform_int_distribution<int> any(int8 ? -128 : 0, int8 ? 127 : 255);
     for (int64_t b = 0; b < n * stride; ++b)
@@ -43,6 +44,10 @@ struct TestWeights {
     }
     data = bytes.data() + 65;
     scales = scale_bytes.data() + 1;
+  }
+  // All integers' bytes alike.
+  void set_bytes(int value) {
+    std::fill(bytes.begin() + 65, bytes.end() - 65, static_cast<std::byte>(value));
   }
   double at(int64_t j, int64_t t) const {
     if (type == KernelType::int8) {

@@ -20,8 +20,9 @@ enum class WeightType { automatic, f32, bf16, int8, int4 };
 
 // Type of the operands of the products (sums are always f32). `automatic`: bf16 where this CPU
 // multiplies it faster than f32 (bf16 weights: AMX, AVX512-BF16 of AMD; int8 and int4: AMX), else
-// f32. `int8`: activations are rounded to int8 beside int8 weights, and beside int4 ones where few
-// rows are multiplied (decoding); other products are in bf16 on AMX, else in f32.
+// f32. `int8`: activations are rounded to int8 beside int8 and int4 weights (on AMX, beside int4
+// ones only where few rows are multiplied: decoding); other products are in bf16 on AMX, else in
+// f32.
 enum class ComputeType { automatic, f32, bf16, int8 };
 
 // How a picture becomes the model's square of pixels: as Hugging Face's processors do (Pillow), or

@@ -1,4 +1,5 @@
-// Products by a fused kernel (KernelTable::fused_bf16, fused_int8), of more than kGemvRows rows.
+// Products by a fused kernel (KernelTable::fused_bf16, fused_int8, fused_int4), of more than
+// kGemvRows rows.
 #pragma once
 
 #include <array>

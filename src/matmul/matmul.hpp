@@ -31,9 +31,9 @@ struct MatmulPolicy {
   MatmulBackend backend = MatmulBackend::native;  // automatic: by shape, see matmul/policy.cpp
   // f32: activations stay f32, weights are widened exactly. bf16: activations are rounded to bf16
   // where weights are bf16, or on AMX int8 or int4, and the tier multiplies them; sums stay f32.
-  // int8: activations that meet int8 weights, and few rows of them (decoding) that meet int4, are
-  // rounded to integers, group by group of kInt8Group (kernels/kernel_table.hpp); other products
-  // are in bf16 on AMX, else in f32.
+  // int8: activations that meet int8 or int4 weights are rounded to integers, group by group of
+  // kInt8Group (kernels/kernel_table.hpp), but for many rows of them that meet int4 on AMX; those
+  // and other products are in bf16 on AMX, else in f32.
   ComputeType compute = ComputeType::f32;
   Isa isa = Isa::scalar;  // the tier of the Context's kernel table
 };

@@ -1,7 +1,8 @@
 // Products with int8 and int4 weights on our own kernels. Few rows of x stream the weights in
-// place, times f32, or integers where that is asked for; many rows multiply int8 by such integers,
-// else widen a tile's rows of W to f32 and go the way of f32, or where no more than bf16 is asked
-// for and the tier has tiles, to bf16 on the way into those.
+// place, times f32, or integers where that is asked for; many rows multiply them by such integers
+// too (int4 where the tier has no tiles), else widen a tile's rows of W to f32 and go the way of
+// f32, or where no more than bf16 is asked for and the tier has tiles, to bf16 on the way into
+// those.
 #include <algorithm>
 
 #include "exec/scratch.hpp"
@@ -26,8 +27,10 @@ class QuantisedLinear final : public PackedLinear {
     return {&weight_, !int8 && in_bf16(kernels), int8};
   }
   FusedWeight fused(const KernelTable& kernels) const override {
-    if (compute_ == ComputeType::int8 && weight_.dtype == DType::i8) {
-      return {&weight_, &kernels.fused_int8};
+    if (compute_ == ComputeType::int8) {
+      const bool int8 = weight_.dtype == DType::i8;
+      const FusedGemm& gemm = int8 ? kernels.fused_int8 : kernels.fused_int4;
+      if (gemm.multiply != nullptr) return {&weight_, &gemm};
     }
     return in_bf16(kernels) ? FusedWeight{&weight_, &kernels.fused_bf16} : FusedWeight{};
   }

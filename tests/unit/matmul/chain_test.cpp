@@ -21,7 +21,7 @@ struct Shape {
   int64_t rows, in, width, out;
 };
 
-// An MLP's weights as bf16 or int8, each from a float one.
+// An MLP's weights as bf16, int8 or int4, each from a float one.
 class Weights {
  public:
   Weights(const Shape& s, DType type) {
@@ -37,7 +37,7 @@ class Weights {
   void add(TestWeight weight, DType type) {
     floats_.push_back(std::move(weight));
     WeightRef ref = floats_.back().ref();
-    if (type == DType::i8) {
+    if (is_quantised(type)) {
       QuantisationError error;
       memory_.push_back(quantisation_scales(ref, type, &error));
       const std::byte* const scales = memory_.back().data();
@@ -112,6 +112,7 @@ void check_everywhere(const std::vector<Shape>& shapes) {
         check(shape, DType::bf16, {MatmulBackend::automatic, ComputeType::bf16, tier.isa}, gated);
         check(shape, DType::i8, {MatmulBackend::native, ComputeType::bf16, tier.isa}, gated);
         check(shape, DType::i8, {MatmulBackend::native, ComputeType::int8, tier.isa}, gated);
+        check(shape, DType::i4, {MatmulBackend::native, ComputeType::int8, tier.isa}, gated);
       }
     }
   }

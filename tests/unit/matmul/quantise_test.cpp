@@ -253,48 +253,66 @@ TEST(QuantisedProduct, Int8RoundsRowsAlikeOnEveryTier) {
   }
 }
 
-// int4: few rows are rounded to integers, each group by half a step at most.
-TEST(QuantisedProduct, Int8RoundsFewRowsBesideInt4) {
+// int4: each group of x by half a step at most, few rows as many but for the order of their sums;
+// many have the same bits on every tier that multiplies them so.
+TEST(QuantisedProduct, Int8RoundsRowsBesideInt4) {
   ThreadPool one(1), three(3);
-  for (const Shape& shape : {Shape{1, 130, 300}, {4, 65, 2100}, {8, 70, 31}}) {
+  for (const Shape& shape :
+       {Shape{1, 130, 300}, {8, 70, 31}, {9, 130, 300}, {40, 65, 2100}, {600, 3, 4200}}) {
     const TestWeight weight(DType::f32, shape.n, shape.k, Layout::out_in, 0, 0, 5);
     const Quantised made(weight.ref(), DType::i4);
-    TestMatrix x(shape.m, shape.k, 3, 7);
+    TestMatrix x(shape.m, shape.k, 3, 7), oracle(shape.m, shape.n, 2, 8);
     const test::Expected exact = test::expected_product(made.ref, x.view(), {}, false);
+    const bool many = shape.m > 8;
     for (const IsaTier& tier : isa_tiers()) {
       if (!tier.available) continue;
       const KernelTable kernels = kernel_table(tier.isa);
+      if (many && kernels.fused_int4.multiply == nullptr) continue;
       const auto linear =
           pack_linear(made.ref, {MatmulBackend::automatic, ComputeType::int8, tier.isa});
       TestMatrix y(shape.m, shape.n, 5, 9), again(shape.m, shape.n, 5, 9);
+      TestMatrix few(1, shape.n, 5, 9);
       linear->run({one, kernels}, x.view(), y.view());
       linear->run({three, kernels}, x.view(), again.view());
+      linear->run({one, kernels}, x.view().rows_from(shape.m - 1, 1), few.view());
+      if (tier.isa == Isa::scalar) linear->run({one, kernels}, x.view(), oracle.view());
       ASSERT_TRUE(y.padding_intact());
       EXPECT_NE(test::mismatch(exact, y.view()), "") << tier.name;
       for (int64_t m = 0; m < shape.m; ++m) {
-        ASSERT_EQ(
-            0, std::memcmp(y.view().row(m), again.view().row(m), static_cast<size_t>(shape.n) * 4));
+        const size_t bytes = static_cast<size_t>(shape.n) * 4;
+        ASSERT_EQ(0, std::memcmp(y.view().row(m), again.view().row(m), bytes));
+        if (many) {
+          ASSERT_EQ(0, std::memcmp(y.view().row(m), oracle.view().row(m), bytes)) << tier.name;
+        }
         for (int64_t n = 0; n < shape.n; ++n) {
-          double expected = 0, step = 0;
+          double expected = 0, step = 0, magnitude = 0;
           for (int64_t first = 0; first < shape.k; first += kInt8Group) {
             const int64_t end = std::min(first + kInt8Group, shape.k);
             double most = 0, weights = 0;
             for (int64_t k = first; k < end; ++k) {
-              expected += double{x.view().row(m)[k]} * made.ref.at(n, k);
+              const double term = double{x.view().row(m)[k]} * made.ref.at(n, k);
+              expected += term, magnitude += std::abs(term);
               most = std::max(most, std::abs(double{x.view().row(m)[k]}));
               weights += std::abs(double{made.ref.at(n, k)});
             }
             step += most / 254 * weights;
           }
-          ASSERT_NEAR(y.view().row(m)[n], expected, step * 1.0001) << tier.name;
+          const float value = y.view().row(m)[n];
+          ASSERT_NEAR(value, expected, step * 1.0001) << tier.name;
+          if (m + 1 < shape.m) continue;
+          // Roundings of a term either way: eight groups of W, those of x, lanes and scales.
+          const double groups = std::ceil(static_cast<double>(shape.k) / kInt8Group);
+          ASSERT_NEAR(value, few.view().row(0)[n],
+                      2 * (8 + groups + 4) * 0x1p-24 * (magnitude + step))
+              << tier.name;
         }
       }
     }
   }
 }
 
-// Weights that a quantised checkpoint keeps wider, and int4 beside many rows, are not the int8
-// kernel's.
+// Weights that a quantised checkpoint keeps wider, and on tiles int4 beside many rows, are not the
+// int8 kernels'.
 TEST(QuantisedProduct, OtherWeightsUnderInt8AreRoundedNoFurtherThanBf16) {
   ThreadPool pool(2);
   const TestWeight floats(DType::f32, 40, 70, Layout::out_in, 0, 0, 5);
@@ -305,7 +323,10 @@ TEST(QuantisedProduct, OtherWeightsUnderInt8AreRoundedNoFurtherThanBf16) {
     if (!tier.available) continue;
     const KernelTable kernels = kernel_table(tier.isa);
     const bool tiles = kernels.fused_bf16.multiply != nullptr;
-    for (const WeightRef& weight : {floats.ref(), halves.ref(), nibbles.ref}) {
+    EXPECT_EQ(kernels.fused_int4.multiply == nullptr, tiles) << tier.name;
+    std::vector<WeightRef> weights = {floats.ref(), halves.ref()};
+    if (tiles) weights.push_back(nibbles.ref);
+    for (const WeightRef& weight : weights) {
       const RoundedWeights seen(weight);
       const bool rounded = tiles && weight.dtype != DType::f32;
       const test::Expected expected =

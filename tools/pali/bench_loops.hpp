@@ -9,10 +9,13 @@
 
 namespace pali::bench {
 
-// What a product's operands are; sums are f32 or i32.
-enum class Operands { f32, bf16, int8 };
+// What a product's operands are; sums are f32 or i32. int4: of the weights, times int8.
+enum class Operands { f32, bf16, int8, int4 };
 constexpr const char* operands_name(Operands operands) {
-  return operands == Operands::f32 ? "f32" : operands == Operands::bf16 ? "bf16" : "int8";
+  return operands == Operands::f32    ? "f32"
+         : operands == Operands::bf16 ? "bf16"
+         : operands == Operands::int8 ? "int8"
+                                      : "int4";
 }
 
 // The instruction sets that the loops need, as the CPU and the operating system have them. Asking

@@ -148,7 +148,7 @@ class Bench {
         return;
       }
     }
-    candidate.operands = operands_of(compute);
+    candidate.operands = operands_of(compute, dtype);
     candidate.amx = on_amx(backend, compute, setup_.isa);
     Row& row = candidate.row;
     row.name = row_name(shape.m, candidate.operands);

@@ -214,7 +214,8 @@ std::vector<Row> bench_model(const ModelBench& bench, int64_t& rss_bytes) {
     row.threads = setup.pool.size();
     row.times_ms = std::move(times);
     row.cost = cost;
-    row.peak_gflops = peaks.gflops(operands_of(compute), on_amx(backend, compute, setup.isa));
+    row.peak_gflops =
+        peaks.gflops(operands_of(compute, dtype), on_amx(backend, compute, setup.isa));
     row.peak_gbps = peaks.gbps();
     rows.push_back(std::move(row));
   };

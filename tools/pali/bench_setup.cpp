@@ -47,10 +47,11 @@ bool on_amx(MatmulBackend backend, ComputeType compute, Isa isa) {
          has_unit(compute == ComputeType::int8 ? Unit::amx_int8 : Unit::amx_bf16);
 }
 
-Operands operands_of(ComputeType compute) {
-  return compute == ComputeType::int8   ? Operands::int8
-         : compute == ComputeType::bf16 ? Operands::bf16
-                                        : Operands::f32;
+Operands operands_of(ComputeType compute, DType weights) {
+  if (compute == ComputeType::int8) {
+    return weights == DType::i4 ? Operands::int4 : Operands::int8;
+  }
+  return compute == ComputeType::bf16 ? Operands::bf16 : Operands::f32;
 }
 
 }  // namespace pali::bench

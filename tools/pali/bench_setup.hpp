@@ -42,7 +42,7 @@ ComputeType compute_for(const EngineOptions& options, MatmulBackend backend, DTy
                         Isa isa);
 // Whether those products may run on AMX, and their operands.
 bool on_amx(MatmulBackend backend, ComputeType compute, Isa isa);
-Operands operands_of(ComputeType compute);
+Operands operands_of(ComputeType compute, DType weights);
 
 template <class Work>
 double milliseconds(const Work& work) {

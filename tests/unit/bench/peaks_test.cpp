@@ -22,11 +22,11 @@ std::vector<LoopPeak> peaks() {
   const auto of = [](Unit unit, Operands operands, double giga) {
     return LoopPeak{unit, operands, "", giga * 1e6, {1.0}};
   };
-  return {of(Unit::baseline, Operands::f32, 40),     of(Unit::avx2, Operands::f32, 100),
-          of(Unit::avx2, Operands::int8, 150),       of(Unit::avx_vnni, Operands::int8, 450),
-          of(Unit::avx512, Operands::f32, 200),      of(Unit::avx512_vnni, Operands::int8, 800),
-          of(Unit::avx512_bf16, Operands::bf16, 90), of(Unit::amx_bf16, Operands::bf16, 3000),
-          of(Unit::amx_int8, Operands::int8, 6000)};
+  return {of(Unit::baseline, Operands::f32, 40),      of(Unit::avx2, Operands::f32, 100),
+          of(Unit::avx2, Operands::int4, 300),        of(Unit::avx2, Operands::int8, 150),
+          of(Unit::avx_vnni, Operands::int8, 450),    of(Unit::avx512, Operands::f32, 200),
+          of(Unit::avx512_vnni, Operands::int8, 800), of(Unit::avx512_bf16, Operands::bf16, 90),
+          of(Unit::amx_bf16, Operands::bf16, 3000),   of(Unit::amx_int8, Operands::int8, 6000)};
 }
 
 TEST(BindingPeak, IsTheBestThatTheTierMayUse) {
@@ -36,6 +36,7 @@ TEST(BindingPeak, IsTheBestThatTheTierMayUse) {
   EXPECT_EQ(bound(Operands::f32, Isa::scalar, false), 40);
   EXPECT_EQ(bound(Operands::f32, Isa::avx2, false), 100);
   EXPECT_EQ(bound(Operands::int8, Isa::avx2, false), 150);  // AVX-VNNI is no tier's promise
+  EXPECT_EQ(bound(Operands::int4, Isa::avx2, false), 300);
   EXPECT_EQ(bound(Operands::int8, Isa::avx512, false), 200);
   EXPECT_EQ(bound(Operands::int8, Isa::avx512_vnni, false), 800);
 }

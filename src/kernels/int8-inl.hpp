@@ -196,9 +196,20 @@ struct Int8Product {
         });
       });
     };
-    if constexpr (kInt4) return unroll<kInt4Steps>(step);
+    if constexpr (kInt4) {
+      unroll<kInt4Steps>(step);
+    } else if constexpr (S::kLanes == 16) {  // else gcc 12 keeps 20 of the 24 sums on the stack
+#pragma GCC unroll 1
+      for (int64_t s = 0; s < steps; ++s) {
+        step(s);
+        unroll<kM * kVectors>([&](auto t) __attribute__((always_inline)) {
+          __asm__("" : "+v"(products[t / kVectors][t % kVectors]));
+        });
+      }
+    } else {
 #pragma GCC unroll 2
-    for (int64_t s = 0; s < steps; ++s) step(s);
+      for (int64_t s = 0; s < steps; ++s) step(s);
+    }
   }
 
   // sums [kM, kNr] (+)= the groups from `group` on of kM packed rows times a panel.

@@ -5,7 +5,8 @@ import io
 from harness import MODELS, Case
 
 FIELDS = ["name", "shape", "dtype", "isa", "backend", "threads", "median_ms", "min_ms", "max_ms",
-          "runs", "gflops", "gbps", "peak_gflops", "peak_gbps", "share"]
+          "runs", "gflops", "gbps", "peak_gflops", "peak_gbps", "share",
+          "target_ms"]
 CONFIG = MODELS / "pali3" / "config.json"
 
 
@@ -42,6 +43,8 @@ class Bench(Case):
                              ["vision", "encode", "prefill", "decode_step", "total"])
             self.assertEqual({row["dtype"] for row in rows}, {dtype})
             self.assertEqual([row["runs"] for row in rows], [2, 2, 2, 4, 2])
+            self.assertEqual([row["target_ms"] > 0 for row in rows],
+                             [True, True, True, False, False])
         for stage, names in [("vision", ["vision"]), ("encode", ["encode", "prefill"])]:
             rows = self.rows(stage, "--config", CONFIG, "--runs", "1", "--tokens", "1")
             self.assertEqual([row["name"] for row in rows], names)

@@ -105,7 +105,8 @@ void add_bench(CLI::App& app) {
       "Examples:\n  pali bench --config pali3-5b --dtype bf16\n"
       "  pali bench matmul --shape 256x8192x1664 --dtype bf16 --json\n"
       "Medians and spread, and the share of the peak that binds, measured in the same run. Random\n"
-      "weights are made in memory; the peak resident size is the last row.");
+      "weights are made in memory; the peak resident size is the last row. Target of a stage of\n"
+      "many tokens: products at 86 % of the peak, attention at 70 % (55 % below 512 tokens).");
   const auto known = [](const std::string& word) {
     std::string names;
     for (const char* stage : kStages) {

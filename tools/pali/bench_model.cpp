@@ -41,7 +41,7 @@ Cost vision_cost(const VisionConfig& c, double n, double bytes_per_weight) {
   const double layers = static_cast<double>(c.layers);
   const double weights = layers * (4 * width * width + 2 * width * mlp) +
                          width * 3.0 * static_cast<double>(c.patch * c.patch);
-  return {2 * n * weights + layers * 4 * n * n * width, weights * bytes_per_weight};
+  return stage_cost(2 * n * weights, layers * 4 * n * n * width, n, weights * bytes_per_weight);
 }
 
 struct LanguageCosts {
@@ -67,7 +67,7 @@ LanguageCosts language_costs(const LanguageConfig& c, double s, double beams, DT
   if (c.encoder_layers == 0) {
     const double stack = layers * (attention + mlp);
     return {{},
-            {2 * s * (stack + looked_at), stack * bytes_per_weight},
+            stage_cost(2 * s * stack, 2 * s * looked_at, s, stack * bytes_per_weight),
             {2 * beams * (stack + head + looked_at),
              stack * bytes_per_weight + head * head_bytes + cache * 4}};
   }
@@ -76,9 +76,9 @@ LanguageCosts language_costs(const LanguageConfig& c, double s, double beams, DT
   // A merged cross-attention has no projections of its own.
   const double decoder = layers * (attention + (c.merged_cross ? 0 : 2 * width * inner) + mlp);
   return {
-      {2 * s * encoder + static_cast<double>(c.encoder_layers) * 4 * s * s * inner,
-       encoder * bytes_per_weight},
-      {2 * s * cross, cross * bytes_per_weight},
+      stage_cost(2 * s * encoder, static_cast<double>(c.encoder_layers) * 4 * s * s * inner, s,
+                 encoder * bytes_per_weight),
+      stage_cost(2 * s * cross, 0, s, cross * bytes_per_weight),
       {2 * beams * (decoder + head + looked_at), decoder * bytes_per_weight + head * head_bytes +
                                                      cache * (c.merged_cross ? 4 : memory_bytes)}};
 }

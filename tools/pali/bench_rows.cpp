@@ -32,6 +32,13 @@ std::string to_text(const std::vector<Row>& rows, int64_t rss_bytes) {
         row.peak_gflops, row.gbps(), row.peak_gbps, 100 * row.share());
     text += line;
   }
+  for (const Row& row : rows) {
+    if (row.target_ms() <= 0) continue;
+    char line[160];
+    std::snprintf(line, sizeof line, "%s: %.2f times the target of %.1f ms\n", row.name.c_str(),
+                  row.median_ms() / row.target_ms(), row.target_ms());
+    text += line;
+  }
   if (!rows.empty()) {
     text += rows.front().isa + ", " + std::to_string(rows.front().threads) +
             " threads; the peaks were measured in this run\n";
@@ -57,7 +64,8 @@ nlohmann::ordered_json to_json(const std::vector<Row>& rows, int64_t rss_bytes) 
                      {"gbps", row.gbps()},
                      {"peak_gflops", row.peak_gflops},
                      {"peak_gbps", row.peak_gbps},
-                     {"share", row.share()}});
+                     {"share", row.share()},
+                     {"target_ms", row.target_ms()}});
   }
   array.push_back({{"name", "peak_rss"}, {"bytes", rss_bytes}});
   return array;
@@ -68,7 +76,7 @@ nlohmann::ordered_json to_json(const std::vector<Row>& rows, int64_t rss_bytes) 
 std::string to_csv(const std::vector<Row>& rows, int64_t rss_bytes) {
   std::string text =
       "name,shape,dtype,isa,backend,threads,median_ms,min_ms,max_ms,runs,gflops,gbps,peak_gflops,"
-      "peak_gbps,share,bytes\n";
+      "peak_gbps,share,target_ms,bytes\n";
   for (const Row& row : rows) {
     std::string shape = row.shape;
     std::replace(shape.begin(), shape.end(), ',', ';');
@@ -80,15 +88,21 @@ std::string to_csv(const std::vector<Row>& rows, int64_t rss_bytes) {
     add(row.max_ms());
     text += "," + std::to_string(row.times_ms.size());
     for (const double value :
-         {row.gflops(), row.gbps(), row.peak_gflops, row.peak_gbps, row.share()}) {
+         {row.gflops(), row.gbps(), row.peak_gflops, row.peak_gbps, row.share(), row.target_ms()}) {
       add(value);
     }
     text += ",\n";
   }
-  return text + "peak_rss,,,,,,,,,,,,,,," + std::to_string(rss_bytes) + "\n";
+  return text + "peak_rss,,,,,,,,,,,,,,,," + std::to_string(rss_bytes) + "\n";
 }
 
 }  // namespace
+
+Cost stage_cost(double product_flops, double attention_flops, double tokens, double bytes) {
+  const double attention_share = tokens < 512 ? 0.55 : 0.70;
+  return {product_flops + attention_flops, bytes,
+          product_flops / 0.86 + attention_flops / attention_share};
+}
 
 double Row::median_ms() const { return median(times_ms); }
 double Row::min_ms() const {
@@ -103,6 +117,9 @@ double Row::share() const {
   const double compute = peak_gflops > 0 ? gflops() / peak_gflops : 0;
   const double memory = peak_gbps > 0 ? gbps() / peak_gbps : 0;
   return std::max(compute, memory);
+}
+double Row::target_ms() const {
+  return peak_gflops > 0 ? cost.asked_flops / peak_gflops * 1e-6 : 0;
 }
 
 std::string to_report(const std::vector<Row>& rows, int64_t rss_bytes, Format format) {

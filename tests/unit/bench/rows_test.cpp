@@ -42,13 +42,25 @@ TEST(Row, TheLargerShareIsOfThePeakThatBinds) {
   EXPECT_EQ(bound.gflops(), 0);
 }
 
+TEST(Row, TheTargetIsTheTimeAtTheSharesThatAreAsked) {
+  Row stage = row();
+  stage.cost = stage_cost(4.3e6, 1.1e6, 511, 1e6);
+  EXPECT_DOUBLE_EQ(stage.cost.flops, 5.4e6);
+  EXPECT_DOUBLE_EQ(stage.target_ms(), (5 + 2) / 8.0);
+  stage.cost = stage_cost(4.3e6, 1.4e6, 512, 1e6);
+  EXPECT_DOUBLE_EQ(stage.target_ms(), (5 + 2) / 8.0);
+  const std::string text = to_report({stage}, 0, Format::text);
+  EXPECT_NE(text.find("gemm_f32: 2.29 times the target of 0.9 ms"), std::string::npos) << text;
+  EXPECT_EQ(row().target_ms(), 0);  // nothing asked
+}
+
 TEST(Report, JsonHasTheFieldsOfTheContractInTheirOrder) {
   const auto report = nlohmann::ordered_json::parse(to_report({row()}, 123, Format::json));
   std::string keys;
   for (const auto& [key, value] : report[0].items()) keys += key + " ";
   EXPECT_EQ(keys,
             "name shape dtype isa backend threads median_ms min_ms max_ms runs gflops gbps "
-            "peak_gflops peak_gbps share ");
+            "peak_gflops peak_gbps share target_ms ");
   EXPECT_EQ(report[0]["runs"], 3);
   EXPECT_EQ(report[1].dump(), R"({"name":"peak_rss","bytes":123})");
 }
@@ -58,9 +70,9 @@ TEST(Report, CsvIsTheSameInColumns) {
   odd.shape = "zmm, 4 streams";
   EXPECT_EQ(to_report({odd}, 123, Format::csv),
             "name,shape,dtype,isa,backend,threads,median_ms,min_ms,max_ms,runs,gflops,gbps,"
-            "peak_gflops,peak_gbps,share,bytes\n"
-            "gemm_f32,zmm; 4 streams,bf16,avx2,native,2,2,1,4,3,4,0.5,8,10,0.5,\n"
-            "peak_rss,,,,,,,,,,,,,,,123\n");
+            "peak_gflops,peak_gbps,share,target_ms,bytes\n"
+            "gemm_f32,zmm; 4 streams,bf16,avx2,native,2,2,1,4,3,4,0.5,8,10,0.5,0,\n"
+            "peak_rss,,,,,,,,,,,,,,,,123\n");
 }
 
 TEST(Report, TextNamesTierThreadsAndMemory) {

@@ -41,6 +41,26 @@ class LinearByShape final : public PackedLinear {
   Isa isa_;
 };
 
+// Shows an observer what each product is given. Its products run one by one.
+class ObservedLinear final : public PackedLinear {
+ public:
+  ObservedLinear(std::unique_ptr<PackedLinear> linear, std::string name,
+                 ActivationObserver& observer)
+      : linear_(std::move(linear)), name_(std::move(name)), observer_(observer) {}
+  int64_t out() const override { return linear_->out(); }
+  int64_t in() const override { return linear_->in(); }
+  std::string_view backend() const override { return linear_->backend(); }
+  void run(const Context& context, ConstMat x, Mat y, const Epilogue& epilogue) const override {
+    observer_.see(context, name_, x);
+    linear_->run(context, x, y, epilogue);
+  }
+
+ private:
+  std::unique_ptr<PackedLinear> linear_;
+  std::string name_;
+  ActivationObserver& observer_;
+};
+
 void check_weight(const WeightRef& weight) {
   if (!is_float_weight(weight.dtype) && !is_quantised(weight.dtype)) {
     throw Error(ErrorCode::unsupported, "products with " + std::string(dtype_name(weight.dtype)) +
@@ -108,6 +128,10 @@ std::unique_ptr<PackedLinear> pack_linear(const WeightRef& weight, const MatmulP
                                           std::string* declined) {
   check_weight(weight);
   MatmulPolicy policy = given;
+  if (ActivationObserver* observer = std::exchange(policy.observer, nullptr)) {
+    return std::make_unique<ObservedLinear>(pack_linear(weight, policy, declined), weight.name,
+                                            *observer);
+  }
   if (policy.compute == ComputeType::int8 && !is_quantised(weight.dtype)) {
     policy.compute = policy.isa == Isa::amx ? ComputeType::bf16 : ComputeType::f32;
   }

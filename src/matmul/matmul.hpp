@@ -26,6 +26,14 @@ struct Epilogue {
   ConstMat residual;
 };
 
+// Sees the activations that matrices meet.
+class ActivationObserver {
+ public:
+  virtual ~ActivationObserver() = default;
+  // Before each product of `weight` (its canonical name): x [M, in]. Runs may be concurrent.
+  virtual void see(const Context& context, const std::string& weight, ConstMat x) = 0;
+};
+
 // How products are computed, decided once an Engine (never `automatic` here).
 struct MatmulPolicy {
   MatmulBackend backend = MatmulBackend::native;  // automatic: by shape, see matmul/policy.cpp
@@ -35,7 +43,8 @@ struct MatmulPolicy {
   // kInt8Group (kernels/kernel_table.hpp), but for many rows of them that meet int4 on AMX; those
   // and other products are in bf16 on AMX, else in f32.
   ComputeType compute = ComputeType::f32;
-  Isa isa = Isa::scalar;  // the tier of the Context's kernel table
+  Isa isa = Isa::scalar;                   // the tier of the Context's kernel table
+  ActivationObserver* observer = nullptr;  // outlives what is packed
 };
 
 // What ComputeType::automatic stands for: bf16 where the weights are bf16, int8 or int4 and the

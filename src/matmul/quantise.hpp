@@ -10,6 +10,8 @@ namespace pali {
 struct QuantisationError {
   double rms = 0;  // sqrt(sum (q - w)^2 / sum w^2); 0 where all weights are 0
   double max = 0;  // max |q - w| / max |w|
+  // The same of products with the activations of a calibration (matmul/compensated.hpp); 0 without.
+  double products = 0;
 };
 
 // The scales of `weight` as `type` (i8 or i4), in the layout of models/FORMAT.md. int8: max |w| /

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -11,6 +12,8 @@
 #include "pali/options.hpp"
 
 namespace pali {
+
+class Engine;
 
 struct TensorSummary {
   std::string name;   // as in the file
@@ -47,14 +50,24 @@ struct ConvertOptions {
   std::filesystem::path tokenizer;
   uint64_t seed = 0;  // of a random projector, where none is given
   WeightType dtype = WeightType::automatic;
+  // Where set, for int8 and int4: runs requests of the kind that the model is for on the engine
+  // that it is given, of the source in f32 and good during the call only. Integers are then chosen
+  // to serve the activations that these bring (GPTQ). A large model is calibrated in parts: called
+  // several times, it runs the same requests.
+  std::function<void(const Engine&)> calibrate;
+  EngineOptions engine;  // of that engine: threads, isa, matmul, preprocess
+  // Matrices whose products with those activations err by more than this in int4, as a root mean
+  // square, become int8. Small models need it: pali-mini chooses f32's token in 97 % of all steps.
+  double max_product_error = 0.02;
   std::filesystem::path output;
 };
 
 // What rounding a tensor to integers cost it.
 struct QuantisedTensor {
-  std::string name, dtype;  // dtype: "int8" or "int4"
-  double rms_error = 0;     // of the weights' own root mean square
-  double max_error = 0;     // of the largest weight
+  std::string name, dtype;   // dtype: "int8" or "int4"
+  double rms_error = 0;      // of the weights' own root mean square
+  double max_error = 0;      // of the largest weight
+  double product_error = 0;  // rms, of the products of a calibration; 0 without one
 };
 
 // A matrix that is stored wider than what was asked for.
@@ -62,6 +75,7 @@ struct KeptTensor {
   std::string name, dtype;  // dtype: as it is stored
   std::string refused;      // "int8" or "int4"
   double rms_error = 0;  // that it would have cost; 0: whatever it costs, such tensors stay wider
+  double product_error = 0;  // likewise, of the products of a calibration
 };
 
 struct ConvertReport {

@@ -22,6 +22,7 @@ namespace pali {
 
 struct EngineState;   // what an Engine holds; private to the library
 struct SessionState;  // what a Session holds; private to the library
+struct EngineAccess;  // makes Engines; private to the library
 
 // One generated token as it leaves the decoder (streaming).
 struct Token {
@@ -184,6 +185,7 @@ class PALI_API Engine {
   TokenEmbeddings embed_tokens(const Image& image, bool projected = false) const;
 
  private:
+  friend struct EngineAccess;
   explicit Engine(std::shared_ptr<const EngineState> state);
   std::shared_ptr<const EngineState> state_;
 };

@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "engine/calibrate.hpp"
 #include "engine/cast.hpp"
 #include "engine/state.hpp"
 #include "model/assemble.hpp"
@@ -79,20 +80,35 @@ ConvertReport convert(const ConvertOptions& options) {
     throw Error(ErrorCode::invalid_argument,
                 "no output file (convert); name one with -o OUT.safetensors");
   }
-  Checkpoint checkpoint =
-      parts ? compose_checkpoint({options.vision, options.language, options.projector,
-                                  options.tokenizer, options.resolution, options.seed})
-            : open_checkpoint(options.source, {true, options.tokenizer});
+  const bool integers = dtype && is_quantised(*dtype);
+  if (options.calibrate && !integers) {
+    throw Error(ErrorCode::invalid_argument,
+                "a calibration serves int8 and int4 weights only (--calibrate); add --dtype int4");
+  }
+  if (options.calibrate && !(options.max_product_error >= 0)) {
+    throw Error(ErrorCode::invalid_argument, "the error of products must be 0 or more, found " +
+                                                 std::to_string(options.max_product_error) +
+                                                 " (--max-error); 0.02 serves small models");
+  }
+  const auto open = [&] {
+    return parts ? compose_checkpoint({options.vision, options.language, options.projector,
+                                       options.tokenizer, options.resolution, options.seed})
+                 : open_checkpoint(options.source, {true, options.tokenizer});
+  };
+  Checkpoint checkpoint = open();
   checkpoint.table.load(checkpoint.store);
-  const QuantisationReport rounding = write_checkpoint(checkpoint, dtype, options.output);
+  StoredForms forms;
+  if (options.calibrate) forms = calibrated_forms(checkpoint, *dtype, options, open);
+  const QuantisationReport rounding =
+      write_checkpoint(checkpoint, dtype, options.output, std::move(forms));
   ConvertReport report;
   for (const TensorError& tensor : rounding.rounded) {
-    report.quantised.push_back(
-        {tensor.name, weight_name(tensor.dtype), tensor.error.rms, tensor.error.max});
+    report.quantised.push_back({tensor.name, weight_name(tensor.dtype), tensor.error.rms,
+                                tensor.error.max, tensor.error.products});
   }
   for (const TensorKept& tensor : rounding.kept) {
-    report.kept.push_back(
-        {tensor.name, weight_name(tensor.dtype), weight_name(tensor.refused), tensor.error.rms});
+    report.kept.push_back({tensor.name, weight_name(tensor.dtype), weight_name(tensor.refused),
+                           tensor.error.rms, tensor.error.products});
   }
   report.tensors = static_cast<int64_t>(checkpoint.table.bound().size());
   report.bytes = static_cast<int64_t>(std::filesystem::file_size(options.output));

@@ -125,8 +125,8 @@ const Tokenizer& EngineState::tokenizer() const {
 
 Engine::Engine(std::shared_ptr<const EngineState> state) : state_(std::move(state)) {}
 
-Engine Engine::open(const std::filesystem::path& model, const EngineOptions& options) {
-  const Stopwatch load;
+std::shared_ptr<EngineState> make_engine_state(Checkpoint checkpoint, const EngineOptions& options,
+                                               ActivationObserver* observer) {
   if (options.threads < 0 || options.threads > 1024) {
     throw Error(ErrorCode::invalid_argument, "threads must be 1 to 1024, found " +
                                                  std::to_string(options.threads) +
@@ -134,15 +134,13 @@ Engine Engine::open(const std::filesystem::path& model, const EngineOptions& opt
   }
   const Isa isa = resolve_isa(options.isa);
   const KernelTable kernels = kernel_table(isa);
-  Checkpoint checkpoint =
-      open_checkpoint(model, {options.mmap, options.tokenizer, options.task_style});
   if (options.preprocess) {
     checkpoint.config.preprocessing.pipeline = pipeline_of(*options.preprocess);
   }
   checkpoint = cast_checkpoint(std::move(checkpoint), options.dtype);
   const std::string dtype = main_dtype(checkpoint.table.parameters_by_dtype());
   ModelOptions build;
-  build.policy = MatmulPolicy{options.matmul, resolve_compute(options, isa, dtype), isa};
+  build.policy = MatmulPolicy{options.matmul, resolve_compute(options, isa, dtype), isa, observer};
   build.resolution = options.resolution;
   build.on_progress = options.on_progress;
   const int threads = options.threads == 0 ? default_thread_count() : options.threads;
@@ -153,8 +151,9 @@ Engine Engine::open(const std::filesystem::path& model, const EngineOptions& opt
   if (state->model.language && state->model.checkpoint.tokenizer) {
     state->locations = location_ids(*state->model.checkpoint.tokenizer);
   }
-  const std::filesystem::path masks =
-      options.mask_decoder.empty() ? MaskDecoder::find_beside(model) : options.mask_decoder;
+  const std::filesystem::path masks = options.mask_decoder.empty()
+                                          ? MaskDecoder::find_beside(state->model.checkpoint.path)
+                                          : options.mask_decoder;
   if (!masks.empty()) state->mask_decoder = MaskDecoder::open(masks);
   state->info = describe(state->model);
   state->info.has_mask_decoder = state->mask_decoder.has_value();
@@ -163,6 +162,13 @@ Engine Engine::open(const std::filesystem::path& model, const EngineOptions& opt
   state->info.compute = compute_name(build.policy.compute);
   if (options.dtype == WeightType::f32) state->info.dtype = "f32";
   state->info.threads = state->pool->size();
+  return state;
+}
+
+Engine Engine::open(const std::filesystem::path& model, const EngineOptions& options) {
+  const Stopwatch load;
+  auto state = make_engine_state(
+      open_checkpoint(model, {options.mmap, options.tokenizer, options.task_style}), options);
   state->info.load_ms = load.ms();
   return Engine(std::move(state));
 }

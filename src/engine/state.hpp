@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "exec/context.hpp"
@@ -31,6 +32,18 @@ struct EngineState {
   Context context() const { return Context{*pool, kernels, nullptr}; }
   const Tokenizer& tokenizer() const;  // throws Error(unsupported) where the model has none
 };
+
+// Reaches what Engine keeps to itself.
+struct EngineAccess {
+  static Engine engine(std::shared_ptr<const EngineState> state) {
+    return Engine(std::move(state));
+  }
+};
+
+// engine.cpp: a checkpoint made ready to run. `observer`, where given, sees what its matrices meet
+// and outlives it. Throws Error.
+std::shared_ptr<EngineState> make_engine_state(Checkpoint checkpoint, const EngineOptions& options,
+                                               ActivationObserver* observer = nullptr);
 
 struct SessionState {
   std::shared_ptr<const EngineState> engine;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,9 +13,9 @@
 #include "io/tensor_table.hpp"
 #include "io/weight_store.hpp"
 #include "matmul/matmul.hpp"
-#include "matmul/quantise.hpp"
 #include "model/decoder.hpp"
 #include "model/model_config.hpp"
+#include "model/storage.hpp"
 #include "model/text_tower.hpp"
 #include "model/vision.hpp"
 #include "text/tokenizer.hpp"
@@ -95,10 +96,13 @@ struct QuantisationReport {
   std::vector<TensorKept> kept;  // a tensor may stand in both: int8 where int4 was refused
 };
 
+// Tensors whose form is decided already, by name; they borrow the rows of a checkpoint's table.
+using StoredForms = std::map<std::string, StoredForm, std::less<>>;
+
 // Writes a pali checkpoint (models/FORMAT.md) of one whose table is loaded; `dtype` empty keeps
-// each tensor's own.
+// each tensor's own. `forms`: of this checkpoint's tensors.
 QuantisationReport write_checkpoint(const Checkpoint& checkpoint, std::optional<DType> dtype,
-                                    const std::filesystem::path& path);
+                                    const std::filesystem::path& path, StoredForms forms = {});
 
 // The running model. Immutable; owns the checkpoint its weights lie in.
 struct Model {

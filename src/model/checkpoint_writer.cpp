@@ -1,6 +1,5 @@
 // Writing a pali checkpoint: canonical names and shapes, everything the model needs to run alone.
 #include <algorithm>
-#include <list>
 
 #include "io/safetensors.hpp"
 #include "model/checkpoint.hpp"
@@ -10,7 +9,7 @@
 
 namespace pali {
 QuantisationReport write_checkpoint(const Checkpoint& checkpoint, std::optional<DType> dtype,
-                                    const std::filesystem::path& path) {
+                                    const std::filesystem::path& path, StoredForms forms) {
   if (dtype && *dtype != DType::f32 && *dtype != DType::bf16 && !is_quantised(*dtype)) {
     throw Error(ErrorCode::unsupported, std::string("weights of dtype ") + dtype_name(*dtype) +
                                             " are not written by this version (" + path.string() +
@@ -20,9 +19,9 @@ QuantisationReport write_checkpoint(const Checkpoint& checkpoint, std::optional<
   QuantisationReport report;
   Json int4_shapes = Json::object();
   bool quantised = false;
-  std::list<StoredForm> forms;  // scales of all tensors, weights of one at a time
   for (const auto& [name, tensor] : checkpoint.table.bound()) {
-    const StoredForm& form = forms.emplace_back(tensor, dtype);
+    // Scales of all tensors, weights of one at a time.
+    const StoredForm& form = forms.try_emplace(name, tensor, dtype).first->second;
     tensors.push_back({name, form.container_type(), form.shape(),
                        [&form](std::span<std::byte> out) { form.write(out); }});
     if (form.error()) report.rounded.push_back({name, form.type(), *form.error()});

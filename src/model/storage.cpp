@@ -1,6 +1,7 @@
 #include "model/storage.hpp"
 
 #include <cstring>
+#include <utility>
 
 namespace pali {
 namespace {
@@ -27,26 +28,42 @@ DType next_wider(DType type, DType own) {
   return own == DType::f16 ? own : DType::bf16;
 }
 
-double most_error(DType type) { return type == DType::i4 ? kMostInt4Error : kMostInt8Error; }
+// What a calibration measured counts for more than what weights alone tell: those of int4 err the
+// more, the better they make up for each other.
+bool serves(DType type, const QuantisationError& error, const Calibration* calibration) {
+  if (type == DType::i8) return error.rms <= kMostInt8Error;
+  if (error.products > 0) return error.products <= calibration->most_error;
+  return error.rms <= kMostInt4Error;
+}
 
 }  // namespace
 
-StoredForm::StoredForm(const BoundTensor& tensor, std::optional<DType> wanted)
+StoredForm::StoredForm(const BoundTensor& tensor, std::optional<DType> wanted,
+                       const Calibration* calibration)
     : tensor_(&tensor), type_(target_type(tensor, wanted)) {
   if (wanted && is_quantised(*wanted) && type_ != *wanted && tensor.rule.least != Precision::f32) {
     refusal_ = Refusal{*wanted, {}};
   }
   while (has_scales() && type_ != tensor.ref.dtype) {
-    QuantisationError error;
-    scales_ = quantisation_scales(tensor.ref, type_, &error);
-    if (error.rms <= most_error(type_)) {
-      error_ = error;
+    round(calibration);
+    if (serves(type_, *error_, calibration)) return;
+    refusal_ = Refusal{type_, *error_};
+    type_ = next_wider(type_, tensor.ref.dtype);
+    scales_ = {}, integers_ = {}, error_.reset();
+  }
+}
+
+void StoredForm::round(const Calibration* calibration) {
+  if (calibration != nullptr) {
+    auto made =
+        quantise_compensated(calibration->context, tensor_->ref, type_, calibration->moments);
+    if (made) {
+      scales_ = std::move(made->scales), integers_ = std::move(made->integers);
+      error_ = made->error;
       return;
     }
-    refusal_ = Refusal{type_, error};
-    type_ = next_wider(type_, tensor.ref.dtype);
-    scales_ = {};
   }
+  scales_ = quantisation_scales(tensor_->ref, type_, &error_.emplace());
 }
 
 std::vector<int64_t> StoredForm::shape() const {
@@ -67,6 +84,10 @@ void StoredForm::write_scales(std::span<std::byte> out) const {
 // Widening is exact, f32_to_bf16 rounds to nearest even.
 void StoredForm::write(std::span<std::byte> out) const {
   const WeightRef& ref = tensor_->ref;
+  if (integers_.size() > 0) {
+    std::memcpy(out.data(), integers_.data(), out.size());
+    return;
+  }
   if (error_) return quantise(ref, type_, scales_.data(), out.data());
   std::byte* to = out.data();
   const int64_t bytes = row_bytes(type_, ref.in);

@@ -6,7 +6,7 @@
 #include <span>
 
 #include "io/tensor_table.hpp"
-#include "matmul/quantise.hpp"
+#include "matmul/compensated.hpp"
 
 namespace pali {
 
@@ -16,6 +16,14 @@ namespace pali {
 // freedom by 11.1 % in int4. What lies beyond is few large weights that all others pay for.
 inline constexpr double kMostInt4Error = 0.12;
 inline constexpr double kMostInt8Error = 0.02;
+
+// What a calibration knows of a matrix, and what it asks of it.
+struct Calibration {
+  const Context& context;
+  ConstMat moments;  // the sum of x^T x of its activations
+  // int4 whose products err by more than this (QuantisationError::products) becomes int8.
+  double most_error = 0;
+};
 
 // A bound tensor in its target type. Borrows the tensor.
 class StoredForm {
@@ -29,7 +37,8 @@ class StoredForm {
 
   // `wanted` empty keeps the tensor's own type. Never narrower than the tensor's row allows. Throws
   // Error where the weights cannot be quantised.
-  StoredForm(const BoundTensor& tensor, std::optional<DType> wanted);
+  StoredForm(const BoundTensor& tensor, std::optional<DType> wanted,
+             const Calibration* calibration = nullptr);
 
   DType type() const { return type_; }
   DType container_type() const { return type_ == DType::i4 ? DType::u8 : type_; }
@@ -46,9 +55,12 @@ class StoredForm {
   const std::optional<Refusal>& refusal() const { return refusal_; }
 
  private:
+  void round(const Calibration* calibration);
+
   const BoundTensor* tensor_;
   DType type_;
-  AlignedBuffer<std::byte> scales_;  // empty where the tensor has its own
+  AlignedBuffer<std::byte> scales_;    // empty where the tensor has its own
+  AlignedBuffer<std::byte> integers_;  // empty where scales_ say all
   std::optional<QuantisationError> error_;
   std::optional<Refusal> refusal_;
 };

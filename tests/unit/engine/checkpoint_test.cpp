@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <fstream>
+#include <limits>
 
 #include "fixtures.hpp"
+#include "support/expect_error.hpp"
 
 namespace pali {
 namespace {
@@ -54,6 +56,71 @@ TEST(Checkpoint, ComposedPartsEqualTheWhole) {
   }
   options.projector.clear();
   EXPECT_FALSE(convert(options).warnings.empty()) << "a random projector deserves a warning";
+}
+
+TEST(Checkpoint, CalibratedIntegersServeTheRequestsTheySaw) {
+  const ScratchFolder scratch("calibrated");
+  ConvertOptions options;
+  options.source = model("pali3");
+  options.dtype = WeightType::int4;
+  options.output = scratch / "plain.safetensors";
+  convert(options);
+  int calls = 0;
+  options.output = scratch / "calibrated.safetensors";
+  options.engine = threads(1);
+  options.max_product_error = 1;
+  options.calibrate = [&](const Engine& engine) {
+    ++calls;
+    EXPECT_EQ(engine.info().compute, "f32");
+    for (int seed = 0; seed < 8; ++seed) engine.run(ask(seed));
+  };
+  const ConvertReport report = convert(options);
+  EXPECT_EQ(calls, 1);
+  size_t calibrated = 0;
+  for (const QuantisedTensor& tensor : report.quantised) calibrated += tensor.product_error > 0;
+  EXPECT_GT(calibrated, 10u);
+  for (const KeptTensor& tensor : report.kept) EXPECT_EQ(tensor.product_error, 0) << tensor.name;
+  // Visual tokens of the pictures that it saw lie nearer to those of f32.
+  const Engine exact = Engine::open(model("pali3"), threads(1));
+  const auto distance = [&](const char* file) {
+    const Engine engine = Engine::open(scratch / file, threads(1));
+    double missed = 0;
+    for (int seed = 0; seed < 8; ++seed) {
+      const std::vector<float> a = exact.embed_tokens(picture(seed)).values;
+      const std::vector<float> b = engine.embed_tokens(picture(seed)).values;
+      for (size_t i = 0; i < a.size(); ++i) missed += (double{a[i]} - b[i]) * (double{a[i]} - b[i]);
+    }
+    return missed;
+  };
+  EXPECT_LT(distance("calibrated.safetensors"), 0.8 * distance("plain.safetensors"));
+  // Nothing may err: all that was seen is int8.
+  options.max_product_error = 0;
+  for (const QuantisedTensor& tensor : convert(options).quantised) {
+    EXPECT_TRUE(tensor.product_error == 0 || tensor.dtype == "int8") << tensor.name;
+  }
+}
+
+TEST(Checkpoint, CalibrationsThatCannotBe) {
+  const ScratchFolder scratch("no_calibration");
+  ConvertOptions options;
+  options.source = model("pali3");
+  options.output = scratch / "out.safetensors";
+  const auto fails = [&](ErrorCode code, const char* says) {
+    test::expect_error(code, {says}, [&] { convert(options); });
+  };
+  options.calibrate = [](const Engine& engine) { engine.run(ask(1)); };
+  fails(ErrorCode::invalid_argument, "int8 and int4 weights only");
+  options.dtype = WeightType::int4;
+  for (const double error : {-0.1, std::numeric_limits<double>::quiet_NaN()}) {
+    options.max_product_error = error;
+    fails(ErrorCode::invalid_argument, "0 or more");
+  }
+  options.max_product_error = 0.02;
+  options.calibrate = [](const Engine&) {};
+  fails(ErrorCode::invalid_argument, "without a request");
+  options.calibrate = [](const Engine&) { throw Error(ErrorCode::cancelled, "enough; go on"); };
+  fails(ErrorCode::cancelled, "enough");
+  EXPECT_TRUE(std::filesystem::is_empty(scratch / ""));
 }
 
 TEST(Checkpoint, FailedConversionLeavesNothing) {

@@ -4,11 +4,15 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <random>
 #include <span>
+#include <utility>
 #include <vector>
+
+#include "kernels/isa.hpp"
 
 namespace pali {
 namespace {
@@ -130,6 +134,42 @@ TEST(StoredForm, IntegersOfAnotherFileStay) {
       EXPECT_EQ(copied_scales, scales);
     }
   }
+}
+
+TEST(StoredForm, CalibratedIntegersStayWhereTheirProductsServe) {
+  const Matrix matrix(DType::f32, 0);
+  ThreadPool pool(1);
+  const Context context{pool, kernel_table(Isa::scalar)};
+  Tensor moments(96, 96);
+  for (int64_t i = 0; i < 96; ++i) {
+    for (int64_t j = 0; j < 96; ++j) moments.row(i)[j] = i == j ? 2.0f : 1.0f;
+  }
+  Calibration calibration{context, std::as_const(moments).view(), 1.0};
+  const StoredForm four(matrix.tensor, DType::i4, &calibration);
+  EXPECT_EQ(four.type(), DType::i4);
+  ASSERT_TRUE(four.error());
+  EXPECT_GT(four.error()->products, 0);
+  const auto made =
+      quantise_compensated(context, matrix.tensor.ref, DType::i4, calibration.moments);
+  std::vector<std::byte> integers(64 * 48), scales(64 * 3 * 2);
+  four.write(integers);
+  four.write_scales(scales);
+  EXPECT_EQ(std::memcmp(integers.data(), made->integers.data(), integers.size()), 0);
+  EXPECT_EQ(std::memcmp(scales.data(), made->scales.data(), scales.size()), 0);
+
+  calibration.most_error = four.error()->products / 2;
+  const StoredForm eight(matrix.tensor, DType::i4, &calibration);
+  EXPECT_EQ(eight.type(), DType::i8);
+  ASSERT_TRUE(eight.refusal());
+  EXPECT_EQ(eight.refusal()->type, DType::i4);
+  EXPECT_EQ(eight.refusal()->error.products, four.error()->products);
+  EXPECT_LT(eight.error()->products, four.error()->products);
+
+  // Moments that say nothing: plain rounding.
+  for (int64_t i = 0; i < 96; ++i) std::fill_n(moments.row(i), 96, 0.0f);
+  const StoredForm plain(matrix.tensor, DType::i4, &calibration);
+  EXPECT_EQ(plain.type(), DType::i4);
+  EXPECT_EQ(plain.error()->products, 0);
 }
 
 }  // namespace

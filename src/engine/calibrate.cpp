@@ -10,18 +10,17 @@
 namespace pali {
 namespace {
 
-// Of moments held at once; a larger model sees its requests several times.
-constexpr int64_t kMostBytes = int64_t{4} << 30;
-
 // Adds up the activations of some matrices, and leaves the others aside.
 class MomentsObserver final : public ActivationObserver {
  public:
   using Moments = std::map<std::string, ActivationMoments, std::less<>>;
 
+  explicit MomentsObserver(int64_t most_bytes) : most_bytes_(most_bytes) {}
+
   // False where the matrix is one too many.
   bool add(const BoundTensor& tensor) {
     const int64_t bytes = ActivationMoments::bytes(tensor.ref.in);
-    if (!wanted_.empty() && bytes_ + bytes > kMostBytes) return false;
+    if (!wanted_.empty() && bytes_ + bytes > most_bytes_) return false;
     bytes_ += bytes;
     wanted_.insert_or_assign(tensor.rule.name, &tensor);
     return true;
@@ -40,7 +39,7 @@ class MomentsObserver final : public ActivationObserver {
   std::map<std::string, const BoundTensor*, std::less<>> wanted_;
   std::mutex mutex_;
   Moments moments_;
-  int64_t bytes_ = 0;
+  int64_t bytes_ = 0, most_bytes_;
 };
 
 bool may_be_calibrated(const BoundTensor& tensor) {
@@ -50,12 +49,12 @@ bool may_be_calibrated(const BoundTensor& tensor) {
 }  // namespace
 
 StoredForms calibrated_forms(const Checkpoint& checkpoint, DType dtype,
-                             const ConvertOptions& options,
-                             const std::function<Checkpoint()>& open) {
+                             const ConvertOptions& options, const std::function<Checkpoint()>& open,
+                             int64_t most_bytes) {
   StoredForms forms;
   const auto& bound = checkpoint.table.bound();
   for (auto next = bound.begin(); next != bound.end();) {
-    MomentsObserver observer;
+    MomentsObserver observer(most_bytes);
     for (; next != bound.end(); ++next) {
       if (may_be_calibrated(next->second) && !observer.add(next->second)) break;
     }

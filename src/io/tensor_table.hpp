@@ -32,8 +32,7 @@ struct Pick {
 //         model of billions.
 // Steps of pali-mini's answers that choose the token of f32, 400 requests: int4 everywhere 88.1 %,
 // with lm.embed in int8 91.3 %, by all of these rules 93.1 %; int8 everywhere 98.4 %, by the rules
-// 99.1 %. What int4 costs beyond that lies in all matrices alike: with the decoder in int8 95.4 %,
-// with the vision tower 94.5 %, with both 97.4 %.
+// 99.1 %. What int4 costs beyond that lies in all matrices alike, and takes a calibration.
 enum class Precision { f32, bf16, int8, any };
 
 struct TensorRule {

@@ -135,6 +135,31 @@ class Convert(Case):
                 "--projector", parts / "projector.safetensors", "--resolution", "84", "-o", target)
         self.ok("caption", PHOTO, "-m", target, "-n", "2")
 
+    def test_calibration(self):
+        requests = self.folder / "requests.jsonl"
+        lines = [{"image": str(PHOTO), "task": task, "max_tokens": 4} for task in ("caption", "ocr")]
+        requests.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        target = self.folder / "int4.safetensors"
+        done = self.ok("convert", MODELS / "pali3", "-o", target, "--dtype", "int4", "--calibrate", requests)
+        self.assertIn("products", done.err)
+        report = self.ok("convert", MODELS / "pali3", "-o", target, "--dtype", "int4", "--calibrate", requests,
+                         "--max-error", "100", "--json").json()
+        self.assertEqual({x["dtype"] for x in report["quantised"] if "product_error" in x}, {"int4"})
+        self.ok("caption", PHOTO, "-m", target, "-n", "2")
+        before = target.read_bytes()
+        self.usage("convert", MODELS / "pali3", "-o", target, "--calibrate", requests, says="--dtype int8 or int4")
+        self.usage("convert", MODELS / "pali3", "-o", target, "--dtype", "int4", "--max-error", "1",
+                   says="--max-error without --calibrate")
+        convert = ("convert", MODELS / "pali3", "-o", target, "--dtype", "int4", "--calibrate")
+        self.fails(1, *convert, self.folder / "none.jsonl", says="no such file")
+        requests.write_text("\n")
+        self.fails(1, *convert, requests, says="without a request")
+        requests.write_text(json.dumps(lines[0]) + "\n\n{\n")
+        self.fails(1, *convert, requests, says="line 3")
+        requests.write_text("".join(json.dumps(line) + "\n" for line in [lines[0], {**lines[0], "max_tokens": 10**9}]))
+        self.fails(1, *convert, requests, says="line 2")
+        self.assertEqual(target.read_bytes(), before)
+
     def test_pipes_and_devices_keep_their_places(self):
         pipe = self.folder / "pipe"
         os.mkfifo(pipe)  # stands for /dev/null, which a test should not bet on

@@ -5,9 +5,9 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <ctime>
 #include <exception>
 #include <filesystem>
 #include <fstream>
@@ -67,9 +67,10 @@ class DamagedModel {
 enum class Outcome { answer, error };
 
 // Opens, inspects and uses a model as far as it goes. The only exception let through is
-// pali::Error, not of the code `internal`; any answer must be finite, and all within seconds.
+// pali::Error, not of the code `internal`; any answer must be finite, and all within seconds: of
+// the CPU, since a machine that is busy is no fault.
 inline Outcome open_and_use(const std::filesystem::path& model, const std::string& what) {
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();
   Outcome outcome = Outcome::answer;
   try {
     EngineOptions options;
@@ -102,8 +103,7 @@ inline Outcome open_and_use(const std::filesystem::path& model, const std::strin
   } catch (const std::exception& error) {
     ADD_FAILURE() << what << ": " << error.what();
   }
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  EXPECT_LT(seconds.count(), kSanitized ? 60 : 10) << what;
+  EXPECT_LT((std::clock() - start) / CLOCKS_PER_SEC, kSanitized ? 60 : 10) << what;
   return outcome;
 }
 

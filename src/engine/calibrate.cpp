@@ -51,6 +51,9 @@ bool may_be_calibrated(const BoundTensor& tensor) {
 StoredForms calibrated_forms(const Checkpoint& checkpoint, DType dtype,
                              const ConvertOptions& options, const std::function<Checkpoint()>& open,
                              int64_t most_bytes) {
+  EngineOptions engine = options.engine;
+  engine.dtype = WeightType::automatic;
+  engine.compute = ComputeType::f32;
   StoredForms forms;
   const auto& bound = checkpoint.table.bound();
   for (auto next = bound.begin(); next != bound.end();) {
@@ -58,7 +61,7 @@ StoredForms calibrated_forms(const Checkpoint& checkpoint, DType dtype,
     for (; next != bound.end(); ++next) {
       if (may_be_calibrated(next->second) && !observer.add(next->second)) break;
     }
-    const auto state = make_engine_state(open(), options.engine, &observer);
+    const auto state = make_engine_state(open(), engine, &observer);
     options.calibrate(EngineAccess::engine(state));
     MomentsObserver::Moments seen = observer.take();
     while (!seen.empty()) {

@@ -143,7 +143,7 @@ class Convert(Case):
         done = self.ok("convert", MODELS / "pali3", "-o", target, "--dtype", "int4", "--calibrate", requests)
         self.assertIn("products", done.err)
         report = self.ok("convert", MODELS / "pali3", "-o", target, "--dtype", "int4", "--calibrate", requests,
-                         "--max-error", "100", "--json").json()
+                         "--max-error", "100", "--compute", "int8", "-t", "1", "--json").json()
         self.assertEqual({x["dtype"] for x in report["quantised"] if "product_error" in x}, {"int4"})
         self.ok("caption", PHOTO, "-m", target, "-n", "2")
         before = target.read_bytes()

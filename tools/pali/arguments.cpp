@@ -169,12 +169,12 @@ void add_machine_options(CLI::App& verb, EngineOptions& engine) {
   add_choice(verb, "--compute", engine.compute, kComputes, "Type of the products");
 }
 
-void accept_machine_options(CLI::App& verb, EngineOptions& engine) {
+void accept_machine_options(CLI::App& verb, EngineOptions& engine, const char* group) {
   const std::vector<CLI::Option*> shown = verb.get_options();
   add_machine_options(verb, engine);
   for (CLI::Option* option : verb.get_options()) {
     if (std::find(shown.begin(), shown.end(), option) == shown.end()) {
-      option->group("Accepted as everywhere, without effect here");
+      option->group(group);
     }
   }
 }

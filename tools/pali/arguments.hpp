@@ -38,7 +38,8 @@ void add_output_options(CLI::App& verb, OutputArguments& arguments, const char* 
 void add_machine_options(CLI::App& verb, EngineOptions& engine);
 // The same for verbs that compute nothing: scripts may give these options everywhere; they are
 // checked, and have no effect. --dtype only where the verb has none of its own.
-void accept_machine_options(CLI::App& verb, EngineOptions& engine);
+void accept_machine_options(CLI::App& verb, EngineOptions& engine,
+                            const char* group = "Accepted as everywhere, without effect here");
 // --task-style alone, for inspect.
 CLI::Option* add_task_style_option(CLI::App& verb, std::string& style);
 // --dtype alone, for convert.

@@ -160,9 +160,9 @@ void add_convert(CLI::App& app) {
       ->type_name("IN.jsonl");
   verb.add_option("--max-error", arguments->max_error,
                   "With --calibrate: int4 whose products err by more percent becomes int8")
-      ->check(CLI::Range(0.0, 100.0))
+      ->check(positive_or_zero())
       ->type_name("X=" + format("%g", 100 * options.max_product_error));
-  accept_machine_options(verb, options.engine);
+  accept_machine_options(verb, options.engine, "Of --calibrate, which multiplies in f32");
   verb.add_flag("--json", arguments->output.json, "What was written, as a JSON object on stdout");
   verb.add_flag("-v,--verbose", arguments->output.verbose,
                 "Accepted; there is nothing more to say");

@@ -191,16 +191,7 @@ TEST_P(GemvInt8, AnyMagnitude) {
   for (const KernelType type : kTypes) {
     const int64_t m = 7, n = 9, k = 700;
     const TestWeights w(type, n, k, 0, random);
-    Poisoned x(m, k);
-    x.fill(random);
-    for (int64_t i = 0; i < m; ++i) {
-      for (int64_t t = 0; t < k; ++t) {
-        constexpr float kFactors[] = {1.0f, 0.0f, 0x1p-99f, 0x1p-101f, 1e-42f, 1e30f};
-        x.at(i, t) *= kFactors[(i + t / kInt8Group) % 6];
-      }
-    }
-    for (int64_t t = 0; t < 128; ++t) x.at(0, t) = static_cast<float>(t) - 0.5f;
-    x.at(0, 0) = 127.0f;
+    const Poisoned x = any_magnitude(m, k, random);
     check(w, x, m, n);
   }
 }

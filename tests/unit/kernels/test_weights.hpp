@@ -72,4 +72,20 @@ struct TestWeights {
   std::vector<std::byte> bytes, scale_bytes;
 };
 
+// m rows of k >= 128 activations whose groups are large, small, zero and subnormal beside each
+// other; halves that round to even in the first.
+inline Poisoned any_magnitude(int64_t m, int64_t k, std::mt19937& random) {
+  Poisoned x(m, k);
+  x.fill(random);
+  for (int64_t i = 0; i < m; ++i) {
+    for (int64_t t = 0; t < k; ++t) {
+      constexpr float kFactors[] = {1.0f, 0.0f, 0x1p-99f, 0x1p-101f, 1e-42f, 1e30f};
+      x.at(i, t) *= kFactors[(i + t / kInt8Group) % 6];
+    }
+  }
+  for (int64_t t = 0; t < 128; ++t) x.at(0, t) = static_cast<float>(t) - 0.5f;
+  x.at(0, 0) = 127.0f;
+  return x;
+}
+
 }  // namespace pali

@@ -36,8 +36,9 @@ void add_generation_options(CLI::App& verb, GenerationArguments& arguments,
 void add_output_options(CLI::App& verb, OutputArguments& arguments, const char* what = "FILE");
 // -t, --isa, --matmul, --dtype, --compute.
 void add_machine_options(CLI::App& verb, EngineOptions& engine);
-// The same for verbs that compute nothing: scripts may give these options everywhere; they are
-// checked, and have no effect. --dtype only where the verb has none of its own.
+// The same for verbs that compute little or nothing: scripts may give these options everywhere;
+// they are checked. `group` says in the help what effect they have, if any. --dtype only where the
+// verb has none of its own.
 void accept_machine_options(CLI::App& verb, EngineOptions& engine,
                             const char* group = "Accepted as everywhere, without effect here");
 // --task-style alone, for inspect.

@@ -7,6 +7,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <random>
 #include <string>
@@ -155,5 +156,34 @@ class Weights {
   int64_t out_stride_, in_stride_;
   std::vector<std::byte> bytes_;
 };
+
+// multiply(y, epilogue) stores [m, n] as the row kernel does after a product without an epilogue:
+// for every activation, with and without bias, gate and residual.
+template <class Multiply>
+void expect_row_epilogue(const KernelTable& table, int64_t m, int64_t n, std::mt19937& random,
+                         const Multiply& multiply) {
+  Poisoned plain(m, n), bias(1, n), gate(m, n, n + 1), residual(m, n, n + 9);
+  bias.fill(random), gate.fill(random), residual.fill(random);
+  multiply(plain, KernelEpilogue{});
+  using A = KernelActivation;
+  for (const A activation : {A::none, A::gelu_tanh, A::gelu_erf, A::quick_gelu, A::silu, A::relu}) {
+    for (int mask = 0; mask < 8; ++mask) {
+      const auto given = [&](int bit, const float* p) { return (mask & bit) != 0 ? p : nullptr; };
+      Poisoned y(m, n), expected(m, n);
+      KernelEpilogue epilogue;
+      epilogue.bias = given(1, bias.data()), epilogue.activation = activation;
+      epilogue.gate = given(2, gate.data()), epilogue.gate_stride = gate.stride();
+      epilogue.residual = given(4, residual.data()), epilogue.residual_stride = residual.stride();
+      multiply(y, epilogue);
+      for (int64_t i = 0; i < m; ++i) {
+        table.epilogue(plain.row(i), given(1, bias.data()), activation, given(2, gate.row(i)),
+                       given(4, residual.row(i)), n, expected.row(i));
+        ASSERT_EQ(0, std::memcmp(y.row(i), expected.row(i), static_cast<size_t>(n) * 4))
+            << static_cast<int>(activation) << " mask " << mask << " row " << i;
+      }
+      ASSERT_TRUE(y.untouched());
+    }
+  }
+}
 
 }  // namespace pali

@@ -11,7 +11,9 @@
 namespace pali::bench {
 namespace {
 
-constexpr int kPeakSamples = 3;  // before the runs, and again after them
+// Before the runs and again after them; products, which need no memory, also beside each run.
+constexpr int kPeakSamples = 3;
+constexpr int kProductSamples = 5;
 
 using Clock = std::chrono::steady_clock;
 double ms_between(Clock::time_point from, Clock::time_point to) {
@@ -183,7 +185,7 @@ std::vector<Row> bench_model(const ModelBench& bench, int64_t& rss_bytes) {
   PeakMeter peaks(setup.pool, setup.isa);
   const auto measure_peaks = [&] {
     say("measuring the peaks");
-    for (int i = 0; i < kPeakSamples; ++i) peaks.sample();
+    for (int i = 0; i < kPeakSamples; ++i) peaks.sample_reads();
     peaks.drop_memory();
   };
   measure_peaks();
@@ -195,9 +197,14 @@ std::vector<Row> bench_model(const ModelBench& bench, int64_t& rss_bytes) {
   const Model model = build_model(random_checkpoint(bench.config, dtype, /*seed=*/1), build);
 
   Pass pass(model, context, bench);
+  const auto measure_products = [&] {
+    for (int i = 0; i < kProductSamples; ++i) peaks.sample_products();
+  };
+  measure_products();
   for (int run = 0; run < bench.runs; ++run) {
     say("run " + std::to_string(run + 1) + " of " + std::to_string(bench.runs));
     pass.run();
+    measure_products();
   }
   rss_bytes = peak_rss_bytes();
   measure_peaks();
@@ -220,11 +227,11 @@ std::vector<Row> bench_model(const ModelBench& bench, int64_t& rss_bytes) {
     rows.push_back(std::move(row));
   };
   const ModelConfig& config = model.checkpoint.config;
-  Cost total;
+  std::vector<Cost> stages;
   if (pass.sees()) {
     const Cost cost =
         vision_cost(*config.vision, static_cast<double>(pass.visual_tokens()), weight_bytes(dtype));
-    total.flops += cost.flops;
+    stages.push_back(cost);
     add("vision", by({pass.visual_tokens(), config.vision->width, config.vision->layers}),
         pass.vision_ms, cost);
   }
@@ -243,9 +250,15 @@ std::vector<Row> bench_model(const ModelBench& bench, int64_t& rss_bytes) {
       add("decode_step", by({bench.beams, c.width, c.decoder_layers, c.vocab}), pass.step_ms,
           costs.step);
     }
-    total.flops += costs.encode.flops + costs.prefill.flops + bench.tokens * costs.step.flops;
+    stages.insert(stages.end(), {costs.encode, costs.prefill});
+    stages.insert(stages.end(), static_cast<size_t>(bench.tokens), costs.step);
   }
-  if (bench.stage == "model") add("total", by({bench.tokens}) + " tokens", pass.total_ms, total);
+  if (bench.stage == "model") {
+    Cost sum;
+    for (const Cost& stage : stages) sum.flops += stage.flops, sum.bytes += stage.bytes;
+    add("total", by({bench.tokens}) + " tokens", pass.total_ms, sum);
+    rows.back().stages = std::move(stages);
+  }
   return rows;
 }
 

@@ -32,12 +32,16 @@ std::string to_text(const std::vector<Row>& rows, int64_t rss_bytes) {
         row.peak_gflops, row.gbps(), row.peak_gbps, 100 * row.share());
     text += line;
   }
-  for (const Row& row : rows) {
-    if (row.target_ms() <= 0) continue;
+  const auto compare = [&](const Row& row, const char* with, double ms) {
+    if (ms <= 0) return;
     char line[160];
-    std::snprintf(line, sizeof line, "%s: %.2f times the target of %.1f ms\n", row.name.c_str(),
-                  row.median_ms() / row.target_ms(), row.target_ms());
+    std::snprintf(line, sizeof line, "%s: %.2f times the %s of %.1f ms\n", row.name.c_str(),
+                  row.median_ms() / ms, with, ms);
     text += line;
+  };
+  for (const Row& row : rows) {
+    compare(row, "target", row.target_ms());
+    if (!row.stages.empty()) compare(row, "floor", row.floor_ms());
   }
   if (!rows.empty()) {
     text += rows.front().isa + ", " + std::to_string(rows.front().threads) +
@@ -113,11 +117,18 @@ double Row::max_ms() const {
 }
 double Row::gflops() const { return median_ms() > 0 ? cost.flops / median_ms() * 1e-6 : 0; }
 double Row::gbps() const { return median_ms() > 0 ? cost.bytes / median_ms() * 1e-6 : 0; }
-double Row::share() const {
-  const double compute = peak_gflops > 0 ? gflops() / peak_gflops : 0;
-  const double memory = peak_gbps > 0 ? gbps() / peak_gbps : 0;
-  return std::max(compute, memory);
+double Row::floor_ms() const {
+  const auto floor = [&](const Cost& work) {
+    const double compute = peak_gflops > 0 ? work.flops / peak_gflops * 1e-6 : 0;
+    const double memory = peak_gbps > 0 ? work.bytes / peak_gbps * 1e-6 : 0;
+    return std::max(compute, memory);
+  };
+  if (stages.empty()) return floor(cost);
+  double sum = 0;
+  for (const Cost& stage : stages) sum += floor(stage);
+  return sum;
 }
+double Row::share() const { return median_ms() > 0 ? floor_ms() / median_ms() : 0; }
 double Row::target_ms() const {
   return peak_gflops > 0 ? cost.asked_flops / peak_gflops * 1e-6 : 0;
 }

@@ -24,6 +24,7 @@ struct Row {
   int threads = 1;
   std::vector<double> times_ms;
   Cost cost;
+  std::vector<Cost> stages;  // done one after the other: `cost` is their sum; none: it is one
   double peak_gflops = 0, peak_gbps = 0;  // measured in the same run
 
   double median_ms() const;
@@ -31,7 +32,9 @@ struct Row {
   double max_ms() const;
   double gflops() const;
   double gbps() const;
-  // The larger of the two shares: that peak binds.
+  // The time of the peak that binds, stage by stage; 0 where none was measured.
+  double floor_ms() const;
+  // The floor's share of the median.
   double share() const;
   // The time in which the shares that are asked would be attained; 0 where nothing is asked.
   double target_ms() const;

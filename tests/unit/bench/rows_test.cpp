@@ -42,6 +42,16 @@ TEST(Row, TheLargerShareIsOfThePeakThatBinds) {
   EXPECT_EQ(bound.gflops(), 0);
 }
 
+TEST(Row, TheFloorOfStagesIsWhatBindsEachOfThem) {
+  Row total = row();
+  total.stages = {{6e6, 1e6}, {2e6, 5e6}};  // at 8 GFLOP/s and 10 GB/s: 0.75 and 0.5 ms
+  EXPECT_DOUBLE_EQ(total.floor_ms(), 1.25);
+  EXPECT_DOUBLE_EQ(total.share(), 0.625);
+  const std::string text = to_report({total, row()}, 0, Format::text);
+  EXPECT_NE(text.find("gemm_f32: 1.60 times the floor of 1.2 ms"), std::string::npos) << text;
+  EXPECT_EQ(text.find("floor"), text.rfind("floor"));  // of one stage it says no more than a share
+}
+
 TEST(Row, TheTargetIsTheTimeAtTheSharesThatAreAsked) {
   Row stage = row();
   stage.cost = stage_cost(4.3e6, 1.1e6, 511, 1e6);

@@ -167,6 +167,7 @@ void multiply(const void* a, int64_t a_stride, int64_t m, const void* panel, int
                                     accumulate);
 }
 
+// L2 is 512 KB on Zen 2 and 3, 1 MB and more on CPUs with AVX-512.
 template <class S, int kRows, int kVectors>
 GemmKernels gemm_f32() {
   GemmKernels kernels = {};
@@ -174,6 +175,8 @@ GemmKernels gemm_f32() {
   kernels.nr = kVectors * S::kLanes;
   kernels.k_step = 1;
   kernels.element_bytes = 4;
+  kernels.k_most = S::kLanes == 8 ? 2048 : 1024;
+  kernels.panels_bytes = int64_t{S::kLanes == 8 ? 256 : 512} << 10;
   kernels.pack_weights = pack_weights<S, kVectors * S::kLanes>;
   kernels.multiply = multiply<S, kRows, kVectors>;
   return kernels;

@@ -47,6 +47,9 @@ struct GemmKernels {
   int nr;             // rows of W in a panel
   int k_step;         // K is padded to a multiple of this inside panels and packed activations
   int element_bytes;  // of panels and packed activations (4: f32, 2: bf16)
+  // As measured on CPUs of the tier: columns of x summed up at a time, and what the panels that the
+  // same rows of x pass over may take of L2.
+  int64_t k_most, panels_bytes;
   // w: n <= nr rows, element (j, k) at j * out_stride + k * in_stride (elements of `type`); kc
   // columns. panel: nr * round_up(kc, k_step) elements, 64-byte aligned; what is missing is zero.
   void (*pack_weights)(const std::byte* w, KernelType type, int64_t out_stride, int64_t in_stride,

@@ -14,31 +14,19 @@ namespace pali {
 inline constexpr int64_t kGemvRows = 8;
 
 struct GemmBlocking {
-  int64_t mc = 0;  // rows of x in a tile
-  int64_t nc = 0;  // columns of y in a tile, a multiple of nr
-  int64_t kc = 0;  // columns of x packed at a time, a multiple of k_step
+  int64_t mc = 0;      // rows of x in a tile, a multiple of mr
+  int64_t panels = 0;  // of nr columns of y in a tile, at most
+  int64_t kc = 0;      // columns of x packed at a time, a multiple of k_step and of 32
 };
 
-// Panels of a tile stay in L2 beside the rows of x that pass over them: L2 is 1 MB on Zen 4 and 5,
-// 1.25 to 2 MB on Intel's servers.
-inline constexpr int64_t kPanelBytes = int64_t{512} << 10;
-// Tiles that a product should have at least, so that a few threads end together.
-inline constexpr int64_t kTilesWanted = 24;
-
-inline GemmBlocking gemm_blocking(int64_t m, int64_t n, int64_t k, const GemmKernels& gemm) {
+// Equal parts, of K and of x's rows: a short one spends its time on sums coming and going, or on
+// packing. The sums of a tile share L2 with the panels.
+inline GemmBlocking gemm_blocking(int64_t m, int64_t k, const GemmKernels& gemm) {
   GemmBlocking blocking;
-  // Equal parts of at most 1024 f32 or 2048 bf16: shorter ones spend their time on loading and
-  // storing c.
-  const int64_t k_parts = ceil_div(k * gemm.element_bytes, 4096);
-  blocking.kc = round_up(ceil_div(k, k_parts), gemm.k_step);
-  // The tile of c (f32) shares L2 with the panels; equal parts again.
-  blocking.mc = ceil_div(m, ceil_div(m, 576));
-  blocking.mc = round_up(blocking.mc, gemm.mr);
+  blocking.kc = round_up(ceil_div(k, ceil_div(k, gemm.k_most)), 32);
+  blocking.mc = round_up(ceil_div(m, ceil_div(m, 576)), gemm.mr);
   const int64_t panel = gemm.nr * blocking.kc * gemm.element_bytes;
-  const int64_t m_blocks = ceil_div(m, blocking.mc);
-  int64_t panels = std::max<int64_t>(1, kPanelBytes / panel);
-  while (panels > 1 && m_blocks * ceil_div(n, panels * gemm.nr) < kTilesWanted) --panels;
-  blocking.nc = panels * gemm.nr;
+  blocking.panels = std::max<int64_t>(1, gemm.panels_bytes / panel);
   return blocking;
 }
 

@@ -1,16 +1,15 @@
 // Products on our own kernels. Weights stay where the file has them: few rows of x stream them in
 // place (gemv), many rows pack panels of them on the fly into cache-sized scratch (gemm).
-// Work is cut over M and N, never over K, and the cut follows from the shape alone: the same bits
-// at any thread count.
+// Work is shared out over M and N, never over K: the same bits at any thread count.
 #include <algorithm>
 #include <cstring>
 
 #include "exec/scratch.hpp"
 #include "matmul/backends.hpp"
 #include "matmul/blocking.hpp"
-#include "matmul/epilogue.hpp"
 #include "matmul/fused.hpp"
 #include "matmul/streamed.hpp"
+#include "matmul/tiled.hpp"
 
 namespace pali {
 namespace {
@@ -85,65 +84,26 @@ void NativeLinear::turn() {
 
 void NativeLinear::run_gemm(const Context& context, const GemmKernels& gemm, ConstMat x, Mat y,
                             const Epilogue& epilogue) const {
-  const GemmBlocking blocking = gemm_blocking(x.rows, out(), in(), gemm);
-  const int64_t element = gemm.element_bytes;
   const KernelType type = kernel_type(weight_.dtype);
-
-  // Activations in the kernel's type, all rows at once; f32 is used as it is.
-  const bool pack_rows = gemm.pack_activations != nullptr;
-  const int64_t a_stride =
-      pack_rows ? padded_stride(round_up(in(), gemm.k_step), element) : x.stride;
-  Scratch packed_rows(pack_rows ? x.rows * a_stride * element : 0);
-  if (pack_rows) {
-    context.pool.parallel_for(x.rows, rows_per_grain(in()), [&](int64_t begin, int64_t end, int) {
-      for (int64_t m = begin; m < end; ++m) {
-        for (int64_t k = 0; k < in(); k += blocking.kc) {
-          gemm.pack_activations(x.row(m) + k, std::min(blocking.kc, in() - k),
-                                packed_rows.as<std::byte>() + (m * a_stride + k) * element);
-        }
-      }
-    });
-  }
-  const std::byte* a =
-      pack_rows ? packed_rows.as<const std::byte>() : reinterpret_cast<const std::byte*>(x.data);
-
-  const int64_t panel_bytes = gemm.nr * round_up(blocking.kc, gemm.k_step) * element;
-  const int64_t panels = ceil_div(blocking.nc, gemm.nr);
-  const int64_t c_stride = padded_stride(blocking.nc, sizeof(float));
-  const int64_t m_blocks = ceil_div(x.rows, blocking.mc);
-
-  const auto tile = [&](int64_t index, std::byte* panel_scratch, float* c_scratch) {
-    const int64_t m0 = index % m_blocks * blocking.mc, n0 = index / m_blocks * blocking.nc;
-    const int64_t mc = std::min(blocking.mc, x.rows - m0);
-    const int64_t nc = std::min(blocking.nc, out() - n0);
-    for (int64_t k0 = 0; k0 < in(); k0 += blocking.kc) {
-      const int64_t kc = std::min(blocking.kc, in() - k0);
-      for (int64_t j = 0; j < nc; j += gemm.nr) {
-        gemm.pack_weights(weight_.row(n0 + j) + k0 * dtype_bytes(weight_.dtype), type,
-                          weight_.out_stride, 1, std::min<int64_t>(gemm.nr, nc - j), kc,
-                          panel_scratch + j / gemm.nr * panel_bytes);
-      }
-      // Rows outside, panels inside: mr rows of x stay in L1 while the panels come from L2.
-      for (int64_t i = 0; i < mc; i += gemm.mr) {
-        const int64_t rows = std::min<int64_t>(gemm.mr, mc - i);
-        const std::byte* a_rows = a + ((m0 + i) * a_stride + k0) * element;
-        for (int64_t j = 0; j < nc; j += gemm.nr) {
-          gemm.multiply(a_rows, a_stride, rows, panel_scratch + j / gemm.nr * panel_bytes, kc,
-                        c_scratch + i * c_stride + j, c_stride, std::min<int64_t>(gemm.nr, nc - j),
-                        /*accumulate=*/k0 != 0);
-        }
-      }
-    }
-    finish_tile(context.kernels, ConstMat(c_scratch, mc, nc, c_stride), m0, n0, epilogue, y);
+  const auto pack = [&](int64_t n0, int64_t n, int64_t k0, int64_t kc, std::byte* panel) {
+    gemm.pack_weights(weight_.row(n0) + k0 * dtype_bytes(weight_.dtype), type, weight_.out_stride,
+                      1, n, kc, panel);
   };
-  const int64_t tiles = m_blocks * ceil_div(out(), blocking.nc);
-  context.pool.parallel_for(tiles, 1, [&](int64_t begin, int64_t end, int) {
-    Scratch panel_scratch(panels * panel_bytes);
-    Scratch c_scratch(std::min(blocking.mc, x.rows) * c_stride * 4);
-    for (int64_t index = begin; index < end; ++index) {
-      tile(index, panel_scratch.as<std::byte>(), c_scratch.as<float>());
+  if (gemm.pack_activations == nullptr) {  // f32 is used as it is
+    run_tiled(context, gemm, reinterpret_cast<const std::byte*>(x.data), x.stride, in(), pack, y,
+              epilogue);
+    return;
+  }
+  // Activations in the kernel's type, all rows at once.
+  const int64_t stride = padded_stride(round_up(in(), gemm.k_step), gemm.element_bytes);
+  Scratch packed(x.rows * stride * gemm.element_bytes);
+  std::byte* const rows = packed.as<std::byte>();
+  context.pool.parallel_for(x.rows, rows_per_grain(in()), [&](int64_t begin, int64_t end, int) {
+    for (int64_t m = begin; m < end; ++m) {
+      gemm.pack_activations(x.row(m), in(), rows + m * stride * gemm.element_bytes);
     }
   });
+  run_tiled(context, gemm, rows, stride, in(), pack, y, epilogue);
 }
 
 }  // namespace

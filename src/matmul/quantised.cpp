@@ -8,9 +8,9 @@
 #include "exec/scratch.hpp"
 #include "matmul/backends.hpp"
 #include "matmul/blocking.hpp"
-#include "matmul/epilogue.hpp"
 #include "matmul/fused.hpp"
 #include "matmul/streamed.hpp"
+#include "matmul/tiled.hpp"
 
 namespace pali {
 namespace {
@@ -64,53 +64,21 @@ class QuantisedLinear final : public PackedLinear {
 void QuantisedLinear::run_gemm(const Context& context, ConstMat x, Mat y,
                                const Epilogue& epilogue) const {
   const GemmKernels& gemm = context.kernels.gemm_f32;
-  const GemmBlocking blocking = gemm_blocking(x.rows, out(), in(), gemm);
-  const int64_t panel = gemm.nr * blocking.kc;  // gemm_f32 pads nothing along k
-  const int64_t panels = ceil_div(blocking.nc, gemm.nr);
-  const int64_t c_stride = padded_stride(blocking.nc, sizeof(float));
-  const int64_t wide_stride = padded_stride(in(), sizeof(float));
-  const int64_t k_blocks = ceil_div(in(), blocking.kc);
   const KernelType type = kernel_type(weight_.dtype);
-
-  // A tile's weights become panels for all of K at once, since scales belong to whole rows; its row
-  // blocks then share them.
-  const auto column = [&](int64_t n0, float* wide, float* packed, float* c) {
-    const int64_t nc = std::min(blocking.nc, out() - n0);
-    for (int64_t j = 0; j < nc; j += gemm.nr) {
-      const int64_t n = std::min<int64_t>(gemm.nr, nc - j);
-      for (int64_t row = 0; row < n; ++row) {
-        context.kernels.dequantise(weight_.row(n0 + j + row), weight_.row_scales(n0 + j + row),
-                                   type, in(), wide + row * wide_stride);
-      }
-      for (int64_t kb = 0; kb < k_blocks; ++kb) {
-        const int64_t k0 = kb * blocking.kc;
-        gemm.pack_weights(reinterpret_cast<const std::byte*>(wide + k0), KernelType::f32,
-                          wide_stride, 1, n, std::min(blocking.kc, in() - k0),
-                          packed + (kb * panels + j / gemm.nr) * panel);
-      }
+  const bool grouped = weight_.dtype == DType::i4;
+  const auto pack = [&](int64_t n0, int64_t n, int64_t k0, int64_t kc, std::byte* panel) {
+    const int64_t stride = padded_stride(kc, sizeof(float));
+    const int64_t skipped_scales = grouped ? int4_groups(k0) * 2 : 0;
+    Scratch wide(gemm.nr * stride * 4);
+    for (int64_t row = 0; row < n; ++row) {
+      context.kernels.dequantise(weight_.row(n0 + row) + row_bytes(weight_.dtype, k0),
+                                 weight_.row_scales(n0 + row) + skipped_scales, type, kc,
+                                 wide.as<float>() + row * stride);
     }
-    for (int64_t m0 = 0; m0 < x.rows; m0 += blocking.mc) {
-      const int64_t mc = std::min(blocking.mc, x.rows - m0);
-      for (int64_t kb = 0; kb < k_blocks; ++kb) {
-        const int64_t k0 = kb * blocking.kc, kc = std::min(blocking.kc, in() - k0);
-        for (int64_t i = 0; i < mc; i += gemm.mr) {
-          for (int64_t j = 0; j < nc; j += gemm.nr) {
-            gemm.multiply(x.row(m0 + i) + k0, x.stride, std::min<int64_t>(gemm.mr, mc - i),
-                          packed + (kb * panels + j / gemm.nr) * panel, kc, c + i * c_stride + j,
-                          c_stride, std::min<int64_t>(gemm.nr, nc - j), /*accumulate=*/kb != 0);
-          }
-        }
-      }
-      finish_tile(context.kernels, ConstMat(c, mc, nc, c_stride), m0, n0, epilogue, y);
-    }
+    gemm.pack_weights(wide.as<const std::byte>(), KernelType::f32, stride, 1, n, kc, panel);
   };
-  context.pool.parallel_for(ceil_div(out(), blocking.nc), 1, [&](int64_t begin, int64_t end, int) {
-    Scratch wide(gemm.nr * wide_stride * 4), packed(k_blocks * panels * panel * 4);
-    Scratch c(std::min(blocking.mc, x.rows) * c_stride * 4);
-    for (int64_t n = begin; n < end; ++n) {
-      column(n * blocking.nc, wide.as<float>(), packed.as<float>(), c.as<float>());
-    }
-  });
+  run_tiled(context, gemm, reinterpret_cast<const std::byte*>(x.data), x.stride, in(), pack, y,
+            epilogue);
 }
 
 }  // namespace

@@ -1,0 +1,71 @@
+// Blocks of rows of x one after the other; of each, the panels of W are shared out among the
+// threads, in large pieces first and single panels last, so that all end together. A piece goes a
+// few panels at a time: as many as stay in L2 while the rows of x pass over them. Who takes which
+// panels depends on the moment, but no sum does.
+#include "matmul/tiled.hpp"
+
+#include <algorithm>
+
+#include "exec/scratch.hpp"
+#include "matmul/blocking.hpp"
+#include "matmul/epilogue.hpp"
+
+namespace pali {
+namespace {
+
+struct Tiled {
+  const GemmKernels& gemm;
+  const std::byte* x;
+  int64_t x_stride;
+  int64_t k;
+  PackPanel pack;
+  GemmBlocking blocking;
+
+  int64_t panel_bytes() const { return gemm.nr * blocking.kc * gemm.element_bytes; }
+  int64_t c_stride() const { return padded_stride(blocking.panels * gemm.nr, sizeof(float)); }
+
+  // Rows from m0 on times the columns from n0 on: all of c.
+  void multiply(int64_t m0, int64_t n0, std::byte* panels, Mat c) const {
+    for (int64_t k0 = 0; k0 < k; k0 += blocking.kc) {
+      const int64_t kc = std::min(blocking.kc, k - k0);
+      for (int64_t j = 0; j < c.cols; j += gemm.nr) {
+        pack(n0 + j, std::min<int64_t>(gemm.nr, c.cols - j), k0, kc,
+             panels + j / gemm.nr * panel_bytes());
+      }
+      // Rows outside, panels inside: mr rows of x stay in L1 while the panels come from L2.
+      for (int64_t i = 0; i < c.rows; i += gemm.mr) {
+        const std::byte* rows = x + ((m0 + i) * x_stride + k0) * gemm.element_bytes;
+        for (int64_t j = 0; j < c.cols; j += gemm.nr) {
+          gemm.multiply(rows, x_stride, std::min<int64_t>(gemm.mr, c.rows - i),
+                        panels + j / gemm.nr * panel_bytes(), kc, c.row(i) + j, c.stride,
+                        std::min<int64_t>(gemm.nr, c.cols - j), /*accumulate=*/k0 != 0);
+        }
+      }
+    }
+  }
+};
+
+}  // namespace
+
+void run_tiled(const Context& context, const GemmKernels& gemm, const std::byte* x,
+               int64_t x_stride, int64_t k, PackPanel pack, Mat y, const Epilogue& epilogue) {
+  const Tiled tiled{gemm, x, x_stride, k, pack, gemm_blocking(y.rows, k, gemm)};
+  const GemmBlocking& blocking = tiled.blocking;
+  for (int64_t m0 = 0; m0 < y.rows; m0 += blocking.mc) {
+    const int64_t rows = std::min(blocking.mc, y.rows - m0);
+    context.pool.parallel_for(ceil_div(y.cols, gemm.nr), 1, [&](int64_t begin, int64_t end, int) {
+      Scratch panels(blocking.panels * tiled.panel_bytes());
+      Scratch sums(rows * tiled.c_stride() * 4);
+      const int64_t parts = ceil_div(end - begin, blocking.panels);
+      for (int64_t part = 0; part < parts; ++part) {
+        const int64_t n0 = (begin + (end - begin) * part / parts) * gemm.nr;
+        const int64_t n1 = (begin + (end - begin) * (part + 1) / parts) * gemm.nr;
+        const Mat c(sums.as<float>(), rows, std::min(n1, y.cols) - n0, tiled.c_stride());
+        tiled.multiply(m0, n0, panels.as<std::byte>(), c);
+        finish_tile(context.kernels, c, m0, n0, epilogue, y);
+      }
+    });
+  }
+}
+
+}  // namespace pali

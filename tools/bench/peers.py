@@ -4,7 +4,7 @@
     python3 tools/bench/peers.py --pali build/release/tools/pali -o peers.json --markdown peers.md
 
 Runs what is installed in this Python of torch (with transformers), openvino (with nncf for int8),
-ctranslate2 and numpy's OpenBLAS; says what is missing. One process and one model in memory at a time: a round is
+ctranslate2, llama_cpp (with gguf) and numpy's OpenBLAS; says what is missing. One process and one model in memory at a time: a round is
 ours, then each peer, and rounds repeat; medians over all runs of all rounds count. With -o an
 existing file is added to, so that rounds may be run apart from each other, and `--only` picks lines.
 Full: 12 GB of memory, most of an hour; --quick: 6 GB, some minutes."""
@@ -19,9 +19,11 @@ import sys
 
 import engines
 
-# The words of `pali bench` for a type: weights, and "int8 x int8" where products are integers too.
-WORDS = {"int8 x int8": ["--dtype", "int8", "--compute", "int8"]}
+# The words of `pali bench` for a type: weights, and "x int8" where products are integers too. Peers
+# know the weights alone.
+WORDS = {f"{weights} x int8": ["--dtype", weights, "--compute", "int8"] for weights in ("int8", "int4")}
 INT8 = ["int8", "int8 x int8"]
+INTEGERS = [*INT8, "int4", "int4 x int8"]
 # kind, work, the types of weights that are compared, and whether --quick has it.
 MATMUL = ["256x8192x1664", "256x1664x8192", "272x5120x2048", "3364x8192x1664", "1x5120x2048",
           "1x250112x2048"]
@@ -31,9 +33,9 @@ LINES += [("vision", "so400m@224", ["f32", "bf16", *INT8], True),
           ("vision", "so400m@448", ["f32", "bf16", *INT8], False),
           ("vision", "vit-g@224", ["f32", "bf16", *INT8], False),
           ("vision", "vit-g@812", ["bf16", *INT8], False),
-          ("language", "encode", ["f32", "bf16", *INT8], True),
-          ("language", "greedy", ["f32", "bf16", *INT8], True),
-          ("language", "beams4", ["f32", "bf16", *INT8], False),
+          ("language", "encode", ["f32", "bf16", *INTEGERS], True),
+          ("language", "greedy", ["f32", "bf16", *INTEGERS], True),
+          ("language", "beams4", ["f32", "bf16", *INTEGERS], False),
           ("paligemma", "first", ["bf16", *INT8], False),
           ("paligemma", "token", ["bf16", "int8"], False)]
 # The rows of `pali bench` whose sum a piece of work is; of other work its one row.
@@ -81,7 +83,7 @@ def run_ours(pali, kind, work, dtype, runs, threads):
 def run_peer(engine, kind, work, dtype, runs, threads):
     environment = dict(os.environ, OMP_NUM_THREADS=str(threads), PEER_THREADS=str(threads))
     done = subprocess.run([sys.executable, engines.__file__, engine, kind, work,
-                           "int8" if dtype in INT8 else dtype, str(runs)], capture_output=True, text=True, env=environment)
+                           dtype.split()[0], str(runs)], capture_output=True, text=True, env=environment)
     lines = done.stdout.strip().splitlines()
     try:
         return json.loads(lines[-1])
@@ -123,7 +125,7 @@ def table(results):
             time = median(entry)
             if entry is not auto[0] and time is not None:
                 peers.append(f"{entry['engine']} {time:.3g} ({time / ours:.2f})")
-        for entry in groups.get((kind, work, "bf16"), []) if dtype in INT8 else []:
+        for entry in groups.get((kind, work, "bf16"), []) if dtype in INTEGERS else []:
             if not entry["engine"].startswith("pali") and median(entry) is not None:
                 peers.append(f"{entry['engine']} bf16 {median(entry):.3g} ({median(entry) / ours:.2f})")
         lines.append(f"| {kind} {work} | {dtype} | {ours:.3g} | {100 * auto[0]['share']:.0f} % | "

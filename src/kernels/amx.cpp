@@ -16,6 +16,7 @@ namespace {
 
 constexpr int64_t kRows = 32;              // of W in a panel, and of x in a panel: two tiles
 constexpr int64_t kDepth = 32;             // of K in one step
+constexpr int64_t kMany = 1 << 20;         // rows of W: as long shares as may be
 constexpr int64_t kStep = 2 * kTile;       // of a panel, for one step of K
 constexpr int64_t kBlock = kRows * kRows;  // sums of a block, in four tiles
 
@@ -324,6 +325,7 @@ void pack_activations(const float* x, int64_t x_stride, int64_t m, int64_t first
 void fill_amx(KernelTable& table) {
   table.fused_bf16 = {.rows = kRows,
                       .w_rows = kRows,
+                      .least_rows = kMany,
                       .k_step = kDepth,
                       .element_bytes = 2,
                       .panel_bytes = panel_bytes,

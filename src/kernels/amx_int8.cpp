@@ -17,6 +17,7 @@ namespace {
 
 constexpr int64_t kRows = 32;                    // of W in a panel, and of x in a panel: two tiles
 constexpr int64_t kDepth = 64;                   // of K in one step
+constexpr int64_t kMany = 1 << 20;               // rows of W: as long shares as may be
 constexpr int64_t kStep = 2 * kTile;             // bytes of a panel, for one step of K
 constexpr int64_t kBlock = kRows * kRows;        // sums of a block, in four tiles
 constexpr int64_t kSteps = kInt8Group / kDepth;  // of a group: as many as a block has tiles
@@ -256,6 +257,7 @@ void multiply(const FusedGemmArgs& args) {
 void fill_amx_int8(KernelTable& table) {
   table.fused_int8 = {.rows = kRows,
                       .w_rows = kRows,
+                      .least_rows = kMany,
                       .k_step = kInt8Group,
                       .element_bytes = 1,
                       .panel_bytes = panel_bytes,

@@ -348,6 +348,7 @@ FusedGemm fused_int8() {
   using Product = Int8Product<S, I, kType, kRows, kVectors>;
   return {.rows = kRows,
           .w_rows = Product::kNr,
+          .least_rows = Product::kColumns / 2,
           .k_step = kInt8Group,
           .element_bytes = 4 / I::kQuad,
           .panel_bytes = Product::panel_bytes,

@@ -99,6 +99,9 @@ struct FusedGemmArgs {
 struct FusedGemm {
   int64_t rows;    // of x in a packed panel
   int64_t w_rows;  // of W in a panel: work is best cut at multiples
+  // Rows of W that multiply() should have at least, where there are so many for each thread: it
+  // brings all of x to L2 once more.
+  int64_t least_rows;
   int64_t k_step;
   int64_t element_bytes;  // of packed activations
   int64_t (*panel_bytes)(int64_t k);

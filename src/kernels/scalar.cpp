@@ -382,6 +382,7 @@ void fill_scalar(KernelTable& table) {
   table.gemm_f32.multiply = scalar::multiply;
   table.fused_int8 = {.rows = 1,
                       .w_rows = 8,
+                      .least_rows = 8,
                       .k_step = kInt8Group,
                       .element_bytes = 1,
                       .panel_bytes = scalar::int8_panel_bytes,

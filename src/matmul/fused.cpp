@@ -85,17 +85,14 @@ void multiply(const Context& context, const FusedWeight& weight, const std::byte
   const FusedGemm& gemm = *weight.gemm;
   const WeightRef& w = *weight.weight;
   const int64_t n_panels = ceil_div(w.out, gemm.w_rows);
-  // Two shares a thread, in case one of them is held up: each brings all of x to its L2 once more.
-  const int64_t shares = std::min<int64_t>(n_panels, 2 * context.pool.size());
-  const int64_t most_rows = ceil_div(n_panels, shares) * gemm.w_rows;
-  context.pool.parallel_for(shares, 1, [&](int64_t begin, int64_t end, int) {
-    Scratch scratch(gemm.scratch_bytes(y.rows, most_rows, w.in, kc));
-    for (int64_t share = begin; share < end; ++share) {
-      const int64_t n0 = n_panels * share / shares * gemm.w_rows;
-      const int64_t n1 = std::min(n_panels * (share + 1) / shares * gemm.w_rows, w.out);
-      gemm.multiply(product(w, n0, packed, kc, columns_of(epilogue, n0, n1 - n0),
-                            y.cols_from(n0, n1 - n0), scratch.as<std::byte>()));
-    }
+  // Two shares a thread at the least, in case one of them is held up.
+  const int64_t grain = std::clamp<int64_t>(gemm.least_rows / gemm.w_rows, 1,
+                                            ceil_div(n_panels, 2 * context.pool.size()));
+  context.pool.parallel_for(n_panels, grain, [&](int64_t begin, int64_t end, int) {
+    const int64_t n0 = begin * gemm.w_rows, n = std::min(end * gemm.w_rows, w.out) - n0;
+    Scratch scratch(gemm.scratch_bytes(y.rows, n, w.in, kc));
+    gemm.multiply(product(w, n0, packed, kc, columns_of(epilogue, n0, n), y.cols_from(n0, n),
+                          scratch.as<std::byte>()));
   });
 }
 

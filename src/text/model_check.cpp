@@ -115,7 +115,8 @@ void check_charsmap(std::string_view blob, const std::string& where) {
   }
   for (size_t id = 0; id < units; ++id) {
     const uint32_t unit = word(1 + id);
-    if ((unit & 0x80000000u) != 0) continue;  // a value; no label equals it
+    // A value, which no label equals; but the root is read whatever its label.
+    if (id != 0 && (unit & 0x80000000u) != 0) continue;
     const size_t base = id ^ ((unit >> 10) << ((unit & 0x200u) >> 6));
     if (base >= units) corrupt("the normalisation table points outside itself", where);
     if ((unit & 0x100u) != 0 && (word(1 + base) & 0x7fffffffu) >= texts.size()) {

@@ -32,6 +32,7 @@ class Bench(Case):
         self.assertEqual((rows[0]["isa"], rows[0]["threads"]), ("scalar", 1))
         self.usage("bench", "--isa", "sse9", says="none of")
         self.usage("bench", "--dtype", "3", says="none of")
+        self.usage("bench", "--runs", "010", says="no whole number")  # eight to some, ten to others
         self.usage("bench", "nosuch", says="none of model, vision")
         self.fails(1, "bench", "--config", "nosuch", says="pali3-5b")
 

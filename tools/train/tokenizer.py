@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import io
 import string
 from pathlib import Path
 
@@ -50,14 +51,15 @@ def corpus(seed=1, lines=40000):
 
 
 def train(out, size):
+    model = io.BytesIO()  # a path would stand in the file
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(list(corpus())), model_prefix=str(out.with_suffix("")), model_type="unigram",
+        sentence_iterator=iter(list(corpus())), model_writer=model, model_type="unigram",
         vocab_size=size, pad_id=PAD, eos_id=EOS, unk_id=UNK, bos_id=-1, split_digits=True,
         character_coverage=1.0, normalization_rule_name="nmt_nfkc",
         required_chars="".join(c for c in string.printable if not c.isspace()),
         user_defined_symbols=[f"<extra_id_{i}>" for i in range(16)], num_threads=1,
         train_extremely_large_corpus=False, minloglevel=1)
-    out.with_suffix(".vocab").unlink()
+    out.write_bytes(model.getvalue())
 
 
 class Tokenizer:

@@ -5,6 +5,8 @@
 #include <pali/pali.hpp>
 #include <vector>
 
+static_assert(PALI_VERSION_MAJOR + PALI_VERSION_MINOR + PALI_VERSION_PATCH > 0);
+
 int main(int argc, char** argv) try {
   if (argc != 3) return 2;
   std::ifstream file(argv[2], std::ios::binary);

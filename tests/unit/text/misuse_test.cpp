@@ -102,6 +102,8 @@ TEST_F(TokenizerMisuse, BrokenNormalisationTables) {
   far[1] = '\x04';  // unit 0: offset 1, in extended form << 8
   far[1] = static_cast<char>(far[1] | 2);
   expect_corrupt("points outside itself", with_table(1024, far, texts));
+  far[3] = static_cast<char>(far[3] | 0x80);  // the root marked as a value: read all the same
+  expect_corrupt("points outside itself", with_table(1024, far, texts));
   std::string leaf = units;
   leaf[1] = '\x01';  // unit 0 has a value, which is in unit 0 ^ 0: itself, 0x100
   expect_corrupt("outside its texts", with_table(1024, leaf, texts));

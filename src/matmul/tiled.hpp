@@ -11,8 +11,8 @@ namespace pali {
 using PackPanel =
     FunctionRef<void(int64_t n0, int64_t n, int64_t k0, int64_t kc, std::byte* panel)>;
 
-// y = x W^T, W [y.cols, k]. x: rows of the kernel's elements, x_stride apart, a multiple of its
-// k_step of them.
+// y = epilogue(x W^T), y [M, out], W [out, k]. x: M rows of k of the kernel's elements, filled up
+// with zeros to a multiple of its k_step; x_stride in elements. Bit-equal at any thread count.
 void run_tiled(const Context& context, const GemmKernels& gemm, const std::byte* x,
                int64_t x_stride, int64_t k, PackPanel pack, Mat y, const Epilogue& epilogue);
 

@@ -32,7 +32,8 @@ class Bench(Case):
         self.assertEqual((rows[0]["isa"], rows[0]["threads"]), ("scalar", 1))
         self.usage("bench", "--isa", "sse9", says="none of")
         self.usage("bench", "--dtype", "3", says="none of")
-        self.usage("bench", "--runs", "010", says="no whole number")  # eight to some, ten to others
+        for wrong in ["010", "00", "-", "1x"]:  # 010: eight to some, ten to others
+            self.usage("bench", f"--runs={wrong}", says="no whole number")
         self.usage("bench", "nosuch", says="none of model, vision")
         self.fails(1, "bench", "--config", "nosuch", says="pali3-5b")
 

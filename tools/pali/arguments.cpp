@@ -74,13 +74,10 @@ CLI::Validator whole_number(int64_t least, int64_t most) {
     int64_t value = 0;
     const char* const end = text.data() + text.size();
     const std::from_chars_result result = std::from_chars(text.data(), end, value);
+    const bool parsed = result.ec == std::errc() && result.ptr == end;
     // CLI11 takes a leading zero for octal.
-    const size_t digit = text.find_first_not_of('-');
-    const bool octal = digit + 1 < text.size() && text[digit] == '0';
-    if (result.ec == std::errc() && result.ptr == end && !octal && value >= least &&
-        value <= most) {
-      return std::string();
-    }
+    const bool octal = parsed && text.size() > 1 && text[text.front() == '-' ? 1 : 0] == '0';
+    if (parsed && !octal && value >= least && value <= most) return std::string();
     return "'" + text + "' is no whole number from " + std::to_string(least) + " to " +
            std::to_string(most);
   };

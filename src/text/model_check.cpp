@@ -1,11 +1,14 @@
 #include "text/model_check.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <optional>
 #include <string_view>
 #include <unordered_set>
+#include <utility>
+#include <vector>
 
 #include "pali/error.hpp"
 
@@ -16,6 +19,10 @@ constexpr int64_t kLongestModel = 64 << 20;
 constexpr int32_t kMostPieces = 4 << 20;
 constexpr size_t kLongestPiece = 4096;       // bytes; real ones stay under 100
 constexpr size_t kLongestReplacement = 256;  // bytes; nmt_nfkc's longest has 33
+// sentencepiece collects the prefixes of a text that it knows in arrays of these sizes, and reads
+// beyond them where there are more. Ref: normalizer.cc, kMaxTrieResultsSize and PrefixMatch().
+constexpr size_t kMostNormalised = 32;
+constexpr size_t kMostUserDefined = 64;
 
 [[noreturn]] void corrupt(const std::string& what, const std::string& where) {
   throw Error(ErrorCode::corrupt_file, "not a usable SentencePiece model: " + what + " (" + where +
@@ -90,6 +97,48 @@ class Message {
   const std::string& where_;
 };
 
+// Words of a darts-clone double array: a node's children lie at its base, XOR their label.
+bool is_value(uint32_t unit) { return (unit & 0x80000000u) != 0; }
+bool has_value(uint32_t unit) { return (unit & 0x100u) != 0; }
+size_t base_of(size_t id, uint32_t unit) { return id ^ ((unit >> 10) << ((unit & 0x200u) >> 6)); }
+
+// Nodes may share what follows them, but no path from the root comes back to a node or meets too
+// many values. A depth-first search: a node is closed with the most values on a path from it on.
+template <class Word>
+void check_paths(size_t units, const Word& unit_at, const std::string& where) {
+  constexpr uint8_t kNew = 255, kOpen = 254;
+  static_assert(kMostNormalised < kOpen);
+  struct Step {
+    size_t id, label;
+    uint8_t most;  // values on a path from here on, as far as seen
+  };
+  std::vector<uint8_t> state(units, kNew);
+  std::vector<Step> path = {{0, 0, 0}};
+  state[0] = kOpen;
+  while (!path.empty()) {
+    Step& step = path.back();
+    const uint32_t unit = unit_at(step.id);
+    if (step.label == 256) {
+      const size_t values = step.most + size_t{has_value(unit) && step.id != 0};
+      if (values > kMostNormalised) corrupt("the normalisation table is too deep", where);
+      state[step.id] = static_cast<uint8_t>(values);
+      path.pop_back();
+      if (!path.empty()) path.back().most = std::max(path.back().most, state[step.id]);
+      continue;
+    }
+    const size_t label = step.label++;
+    const size_t next = base_of(step.id, unit) ^ label;
+    if (is_value(unit_at(next)) || (unit_at(next) & 0xff) != label) continue;
+    if (state[next] == kOpen) corrupt("the normalisation table has no end", where);
+    if (state[next] == kNew) {
+      state[next] = kOpen;
+      path.push_back({next, 0, 0});
+    } else {
+      step.most = std::max(step.most, state[next]);
+    }
+  }
+}
+
 // The compiled normalisation table: u32 size, a darts-clone double array of that many bytes, then
 // replacement texts, each ended by a zero byte. Whatever node a search can stand on, all its 256
 // children must lie inside, and every value must be an offset into the texts.
@@ -115,14 +164,16 @@ void check_charsmap(std::string_view blob, const std::string& where) {
   }
   for (size_t id = 0; id < units; ++id) {
     const uint32_t unit = word(1 + id);
-    // A value, which no label equals; but the root is read whatever its label.
-    if (id != 0 && (unit & 0x80000000u) != 0) continue;
-    const size_t base = id ^ ((unit >> 10) << ((unit & 0x200u) >> 6));
+    // No label equals a value's; but the root is read whatever its label.
+    if (id != 0 && is_value(unit)) continue;
+    const size_t base = base_of(id, unit);
     if (base >= units) corrupt("the normalisation table points outside itself", where);
-    if ((unit & 0x100u) != 0 && (word(1 + base) & 0x7fffffffu) >= texts.size()) {
+    if (has_value(unit) && (word(1 + base) & 0x7fffffffu) >= texts.size()) {
       corrupt("the normalisation table points outside its texts", where);
     }
   }
+  check_paths(
+      units, [&](size_t id) { return word(1 + id); }, where);
 }
 
 void check_normalizer(std::string_view spec, const std::string& where, SentencePieceFacts* facts) {
@@ -185,6 +236,20 @@ Piece check_piece(std::string_view bytes, const std::string& where) {
   return piece;
 }
 
+void check_user_defined(std::vector<std::string_view> texts, const std::string& where) {
+  std::sort(texts.begin(), texts.end());
+  std::vector<std::string_view> prefixes;  // of the text at hand, each of the next
+  for (const std::string_view text : texts) {
+    while (!prefixes.empty() && !text.starts_with(prefixes.back())) prefixes.pop_back();
+    prefixes.push_back(text);
+    if (prefixes.size() > kMostUserDefined) {
+      corrupt("more than " + std::to_string(kMostUserDefined) +
+                  " user-defined pieces, each the beginning of the next",
+              where);
+    }
+  }
+}
+
 void check_trainer(std::string_view spec, const std::string& where) {
   Message message(spec, where);
   while (message.next()) {
@@ -205,6 +270,7 @@ SentencePieceFacts check_sentencepiece_model(std::span<const std::byte> model,
   }
   SentencePieceFacts facts;
   std::unordered_set<std::string_view> names;
+  std::vector<std::string_view> user_defined;
   int unknown_pieces = 0;
   int normalizers = 0;
   Message message({reinterpret_cast<const char*>(model.data()), model.size()}, where);
@@ -215,6 +281,7 @@ SentencePieceFacts check_sentencepiece_model(std::span<const std::byte> model,
       if (!names.insert(piece.text).second) corrupt("a piece stands twice", where);
       if (++facts.pieces > kMostPieces) corrupt("too many pieces", where);
       if (piece.kind == 2) ++unknown_pieces;
+      if (piece.kind == 4) user_defined.push_back(piece.text);
     } else if (message.number == 2) {
       check_trainer(message.text, where);
     } else if (message.number == 3) {
@@ -227,6 +294,7 @@ SentencePieceFacts check_sentencepiece_model(std::span<const std::byte> model,
   }
   if (facts.pieces == 0) corrupt("it has no pieces", where);
   if (unknown_pieces != 1) corrupt("it needs one piece for the unknown", where);
+  check_user_defined(std::move(user_defined), where);
   return facts;
 }
 

@@ -73,6 +73,11 @@ TEST_F(TokenizerMisuse, BrokenPieces) {
   expect_corrupt("unknown type", good + piece("b", 0, 9));
   expect_corrupt("names no byte", good + piece("b", 0, 6));
   expect_corrupt("names no byte", good + piece("<0xg1>", 0, 6));
+  std::string nested = test::specials();
+  for (size_t n = 1; n <= 64; ++n)
+    nested += piece(std::string(n, 'a'), 0, 4) + piece(std::string(n, 'b') + "c", 0, 4);
+  EXPECT_TRUE(survives(nested));
+  expect_corrupt("each the beginning", nested + piece(std::string(65, 'a'), 0, 4));
   expect_corrupt("the unknown", piece("a"));
   expect_corrupt("the unknown", good + piece("other", 0, 2));
   expect_corrupt("model type", good + bytes_field(2, number_field(3, 7)));
@@ -104,6 +109,27 @@ TEST_F(TokenizerMisuse, BrokenNormalisationTables) {
   expect_corrupt("points outside itself", with_table(1024, far, texts));
   far[3] = static_cast<char>(far[3] | 0x80);  // the root marked as a value: read all the same
   expect_corrupt("points outside itself", with_table(1024, far, texts));
+  // Nodes of one letter after another, each with a value: node k at the base of the one before, XOR
+  // 'a'; its base is 128 + k, where its value lies, but the last one's may be that of the first.
+  const auto chain = [&](uint32_t nodes, bool closed) {
+    std::vector<uint32_t> words(256, 0);
+    words[0] = 1;  // the root: base 0, and no child's label
+    uint32_t base = 0;
+    for (uint32_t k = 1; k <= nodes; ++k) {
+      const uint32_t id = base ^ 'a';
+      base = closed && k == nodes ? 0 : 128 + k;
+      words[id] = (id ^ base) << 10 | 0x100 | 'a';
+      if (base != 0) words[base] = 0x80000000u;
+    }
+    std::string bytes;
+    for (const uint32_t word : words) {
+      for (int i = 0; i < 4; ++i) bytes += static_cast<char>(word >> (8 * i) & 0xff);
+    }
+    return with_table(1024, bytes, texts);
+  };
+  EXPECT_TRUE(survives(chain(32, false)));
+  expect_corrupt("too deep", chain(33, false));
+  expect_corrupt("no end", chain(3, true));
   std::string leaf = units;
   leaf[1] = '\x01';  // unit 0 has a value, which is in unit 0 ^ 0: itself, 0x100
   expect_corrupt("outside its texts", with_table(1024, leaf, texts));

@@ -1,5 +1,6 @@
 """batch: JSON Lines in and out."""
 import json
+import resource
 import subprocess
 
 import harness
@@ -171,3 +172,21 @@ class Batch(Case):
                    says="no.jsonl")
         self.fails(1, "batch", self.folder, "-o", self.folder / "out.jsonl", says="folder")
         self.assertEqual(self.files(), [])
+
+    def test_memory_in_vain_is_the_failure_of_its_line(self):
+        if harness.sanitized():
+            self.skipTest("its address space cannot be limited")
+        large = self.folder / "large.pgm"
+        with large.open("wb") as file:
+            file.write(b"P5\n13000 13000\n255\n")
+            file.truncate(file.tell() + 13000 * 13000)
+        path = self.lines({"image": str(PHOTO), "max_tokens": 2}, {"image": str(large)},
+                          {"image": str(PHOTO), "max_tokens": 2})
+        limit = 600 << 20
+        done = subprocess.run([harness.PALI, "batch", path, "-t", "1"], capture_output=True, text=True, timeout=60,
+                              env=harness.environment("pali3"),
+                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
+        answers = [json.loads(line) for line in done.stdout.splitlines()]
+        self.assertEqual(["error" in a for a in answers], [False, True, False], done.stderr)
+        self.assertEqual(answers[1]["error"]["code"], "out_of_memory")
+        self.assertEqual(done.returncode, 1)

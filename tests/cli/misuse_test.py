@@ -1,19 +1,13 @@
 """Bad input at the command line: one line of error or a right answer, never a crash."""
 import json
 import os
-import pathlib
 import random
 import resource
 import shutil
 import subprocess
-import sys
 
 import harness
 from harness import Case, IMAGES, MODELS, PHOTO, pali
-
-
-# Sanitizers reserve terabytes of address space.
-SANITIZED = b"__asan_init" in pathlib.Path(sys.argv[1]).read_bytes()
 
 
 class Misuse(Case):
@@ -172,7 +166,7 @@ class Misuse(Case):
             resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
         done = subprocess.run([harness.PALI, *map(str, arguments)], input=stdin,
                               capture_output=True, env=harness.environment("pali3"), timeout=60,
-                              preexec_fn=None if SANITIZED else limit)
+                              preexec_fn=None if harness.sanitized() else limit)
         return harness.Outcome(done.returncode, done.stdout, done.stderr)
 
     def test_a_damaged_pali_checkpoint(self):

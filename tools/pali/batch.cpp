@@ -2,6 +2,7 @@
 #include <fstream>
 #include <iostream>
 #include <memory>
+#include <new>
 #include <optional>
 #include <set>
 
@@ -31,6 +32,17 @@ struct Entry {
   std::optional<Error> error;
 };
 
+// Work of one line, whose failures are that line's alone: memory that it asks for in vain too.
+template <class Work>
+auto of_one_line(const Work& work) {
+  try {
+    return work();
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorCode::out_of_memory,
+                "not enough memory for this line; scale its images down, or give fewer of them");
+  }
+}
+
 class Batch {
  public:
   Batch(const Arguments& arguments, const Engine& engine, Output& output)
@@ -46,7 +58,7 @@ class Batch {
   void add(const std::string& text, size_t number) {
     Entry& entry = group_.emplace_back();
     try {
-      read_line(text, defaults_, entry.line);
+      of_one_line([&] { read_line(text, defaults_, entry.line); });
     } catch (const Error& error) {
       entry.error = error;
     }
@@ -83,7 +95,7 @@ class Batch {
     }
     if (requests.size() < 2) return;
     try {
-      std::vector<Result> results = engine_.run(requests);
+      std::vector<Result> results = of_one_line([&] { return engine_.run(requests); });
       for (size_t i = 0; i < results.size(); ++i) owners[i]->result = std::move(results[i]);
     } catch (const Error&) {
       // Each says for itself what is wrong.
@@ -92,7 +104,7 @@ class Batch {
 
   void run_alone(Entry& entry) {
     try {
-      entry.result = engine_.run(entry.line.request);
+      entry.result = of_one_line([&] { return engine_.run(entry.line.request); });
     } catch (const Error& error) {
       entry.error = error;
     }

@@ -20,6 +20,9 @@ namespace {
 // Several times what the largest models need: a tensor takes about twenty values.
 constexpr size_t kMostValues = size_t{1} << 20;
 constexpr size_t kMostDimensions = 64;  // torch's own limit
+// A few bytes make a tensor of what stands elsewhere: limits to what a small file asks for.
+constexpr size_t kMostTensors = size_t{1} << 16;
+constexpr size_t kLongestKey = 256;  // of a storage; torch counts them
 
 constexpr std::array<std::pair<std::string_view, DType>, 10> kStorages = {{
     {"FloatStorage", DType::f32},
@@ -332,6 +335,7 @@ void Machine::load_storage() {
   const std::string_view key = item(id, 2, Kind::text, "the key of a storage").text;
   const int64_t elements = item(id, 4, Kind::integer, "the size of a storage").number;
   if (elements < 0) corrupt("a storage of negative size");
+  if (key.size() > kLongestKey) corrupt("the key of a storage is too long");
   Value& storage = push(Kind::storage);
   storage.dtype = dtype;
   storage.text = key;
@@ -363,6 +367,7 @@ void Machine::call() {
 // (storage, offset, shape, strides, requires_grad, backward_hooks, ...)
 void Machine::build_tensor(const Value& arguments) {
   const Value& storage = item(arguments, 0, Kind::storage, "the storage of a tensor");
+  if (tensors_.size() == kMostTensors) corrupt("too many tensors");
   PickledTensor tensor;
   tensor.storage = std::string(storage.text);
   tensor.dtype = storage.dtype;
@@ -402,6 +407,7 @@ std::vector<PickledTensor> Machine::state_dict(Ref ref) {
     if (held.kind != Kind::tensor) refuse(quote(key.text) + ", which is no tensor");
     if (!seen.emplace(key.text, true).second)
       corrupt("tensor " + quote(key.text) + " stands twice");
+    if (result.size() == kMostTensors) corrupt("too many tensors");
     result.push_back(tensors_[static_cast<size_t>(held.number)]);
     result.back().name = std::string(key.text);
   }

@@ -90,6 +90,21 @@ TEST(TorchFile, TensorsThatLie) {
   refuse(tensor(Sizes{2, 3}, Sizes{3, 1}, int64_t{0}, kHuge), {"found 24 bytes"});
   refuse(tensor(Sizes{2, 3}, Sizes{3, 1}, int64_t{0}, int64_t{6}, "FloatStorage", "9"),
          {"storage '9' is not in the file"});
+  refuse(tensor(Sizes{2, 3}, Sizes{3, 1}, int64_t{0}, int64_t{6}, "FloatStorage",
+                std::string(257, '0')),
+         {"the key of a storage is too long"});
+}
+
+// A few bytes for each, of arguments that stand in the file once.
+TEST(TorchFile, ManyTensorsOfFewBytes) {
+  const std::string call = global("torch._utils", "_rebuild_tensor_v2");
+  const std::string tensor = pickled_tensor({2, 3}, {3, 1});
+  std::string pickle = "\x80\x02" + call + "q" + test::little(0, 1);
+  pickle += tensor.substr(call.size(), tensor.size() - call.size() - 1) + "q" + test::little(1, 1);
+  for (int i = 0; i < 65537; ++i) {
+    pickle += "h" + test::little(0, 1) + "h" + test::little(1, 1) + "R";
+  }
+  refuse(pickle + ".", {"too many tensors"});
 }
 
 TEST(TorchFile, PicklesThatWantMore) {

@@ -6,8 +6,8 @@
 // bf16; as few instructions a line as can be, so that more lines are under way: hence activations
 // in the order in which weights come out of their line; the four rows some pages apart, since two
 // streams of one page confuse the hardware's own prefetching (87 to 95 % in int8).
-// On Zen 3 (the avx2 tier) asking ahead costs 3 to 12 % of the speed of floats at one row of x, and
-// pays in integers.
+// On Zen 3 (the avx2 tier) asking ahead costs 3 to 12 % of the speed at one row of x, and pays in
+// int4 alone, whose rows are the shortest.
 #pragma once
 
 #include "kernels/simd_common.hpp"
@@ -111,7 +111,7 @@ template <class S, KernelType kType, int kC>
 
 // sums += the products of one line of each of kRows rows of W with kM rows of x.
 template <class S, KernelType kType, int kM, int kRows, class Line, class Scales>
-[[gnu::always_inline]] inline void gemv_line(const float* x, int64_t x_stride, const Line& line,
+[[gnu::always_inline]] inline void gemv_line(const float* const (&x)[kM], const Line& line,
                                              const Scales& scales,
                                              typename S::F (&sums)[kRows][kM]) {
   using F = typename S::F;
@@ -125,7 +125,7 @@ template <class S, KernelType kType, int kM, int kRows, class Line, class Scales
         unroll<kRows>([&](auto j) __attribute__((always_inline)) {
           const F weights = line_vector<S, kType, kC>(line(j));
           unroll<kM>([&](auto i) __attribute__((always_inline)) {
-            const F inputs = S::load(x + i * x_stride + kC * S::kLanes);
+            const F inputs = S::load(x[i] + kC * S::kLanes);
             products[j][i] =
                 nibble == 0 ? S::mul(weights, inputs) : S::fma(weights, inputs, products[j][i]);
           });
@@ -140,14 +140,14 @@ template <class S, KernelType kType, int kM, int kRows, class Line, class Scales
     });
   } else {
     unroll<kVectors>([&](auto c) __attribute__((always_inline)) {
-      F inputs[kM];
-      unroll<kM>([&](auto i) __attribute__((always_inline)) {
-        inputs[i] = S::load(x + i * x_stride + c * S::kLanes);
-      });
+      F weights[kRows];
       unroll<kRows>([&](auto j) __attribute__((always_inline)) {
-        const F weights = line_vector<S, kType, c.value>(line(j));
-        unroll<kM>([&](auto i) __attribute__((always_inline)) {
-          sums[j][i] = S::fma(weights, inputs[i], sums[j][i]);
+        weights[j] = line_vector<S, kType, c.value>(line(j));
+      });
+      unroll<kM>([&](auto i) __attribute__((always_inline)) {
+        const F inputs = S::load(x[i] + c * S::kLanes);
+        unroll<kRows>([&](auto j) __attribute__((always_inline)) {
+          sums[j][i] = S::fma(weights[j], inputs, sums[j][i]);
         });
       });
     });
@@ -171,7 +171,9 @@ void gemv_block(const GemvArgs& args, int64_t i, const GemvRows& rows) {
   const int64_t row_step = rows.spacing * args.w_stride;
   const int64_t ahead = rows.ahead * args.w_stride;
   const int64_t scale_bytes = kInt4 ? (args.k + 31) / 32 * 2 : 4;
-  const float* x = args.x + i * args.x_stride;
+  const float* x[kM];
+  unroll<kM>([&](auto m)
+                 __attribute__((always_inline)) { x[m] = args.x + (i + m) * args.x_stride; });
   const std::byte* w = args.w + rows.first * args.w_stride;
   const auto row_scales = [&](int64_t j) __attribute__((always_inline)) {
     return args.scales + (rows.first + j * rows.spacing) * scale_bytes;
@@ -191,10 +193,10 @@ void gemv_block(const GemvArgs& args, int64_t i, const GemvRows& rows) {
       });
     }
     gemv_line<S, kType, kM, kRows>(
-        x + k,
-        args.x_stride, [&](int64_t j) __attribute__((always_inline)) { return w + j * row_step; },
+        x, [&](int64_t j) __attribute__((always_inline)) { return w + j * row_step; },
         [&](int64_t j) __attribute__((always_inline)) { return scales[j] + k / 16; }, sums);
     w += 64;
+    unroll<kM>([&](auto m) __attribute__((always_inline)) { x[m] += kDepth; });
   }
   if (k < args.k) {  // the rest of a row, zeros behind it
     const int64_t left = args.k - k;
@@ -210,7 +212,7 @@ void gemv_block(const GemvArgs& args, int64_t i, const GemvRows& rows) {
       }
     }
     gemv_line<S, kType, kM, kRows>(
-        x + k, args.x_stride, [&](int64_t j) __attribute__((always_inline)) { return &line[j][0]; },
+        x, [&](int64_t j) __attribute__((always_inline)) { return &line[j][0]; },
         [&](int64_t j) __attribute__((always_inline)) { return &rest[j][0]; }, sums);
   }
   unroll<kRows * kM>([&](auto t) __attribute__((always_inline)) {

@@ -202,7 +202,7 @@ void gemv_int8_block(const GemvArgs& args, int64_t i, const GemvRows& rows) {
     // Not unrolled: gcc 12 would keep the sums of a longer body on the stack.
 #pragma GCC unroll 1
         for (int64_t byte = 0; byte < Row::kWeightBytes; byte += kLine) {
-          ask_ahead<kRows>(block, w, byte);
+          if constexpr (S::asks_ahead(kType)) ask_ahead<kRows>(block, w, byte);
           unroll<kLine / I::kBytes>([&](auto v) __attribute__((always_inline)) {
             const int64_t at = byte + v * I::kBytes;
             unroll<kRows>([&](auto j) __attribute__((always_inline)) {
@@ -250,8 +250,10 @@ void gemv_int4_block(const GemvArgs& args, int64_t i, const GemvRows& rows) {
         const std::byte* x = block.x + g * kInt8Group;
         const std::byte* starts = block.x + block.row.starts + g * Row::kStartBytes;
         F sums[kRows][kM];
-        ask_ahead<kRows>(block, w, 0);
-        ask_ahead<kRows>(block, w, kLine);
+        if constexpr (S::asks_ahead(kType)) {
+          ask_ahead<kRows>(block, w, 0);
+          ask_ahead<kRows>(block, w, kLine);
+        }
         unroll<kRows>([&](auto j) __attribute__((always_inline)) {
           unroll<static_cast<int>(Row::kUnits)>([&](auto u) __attribute__((always_inline)) {
             const auto nibbles = I::nibbles(w[j] + u * I::kUnit);

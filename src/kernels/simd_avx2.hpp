@@ -13,9 +13,7 @@ struct Avx2 {
   using F = __m256;
   static constexpr int kLanes = 8;
   // See gemv-inl.hpp.
-  static constexpr bool asks_ahead(KernelType type) {
-    return type == KernelType::int8 || type == KernelType::int4;
-  }
+  static constexpr bool asks_ahead(KernelType type) { return type == KernelType::int4; }
 
   static F zero() { return _mm256_setzero_ps(); }
   static F set(float value) { return _mm256_set1_ps(value); }

@@ -76,6 +76,11 @@ ConvertReport convert(const ConvertOptions& options) {
                 "convert takes either one model, or --vision and --language together (convert); "
                 "see pali convert --help");
   }
+  if (!parts && options.resolution != 0) {
+    throw Error(ErrorCode::invalid_argument,
+                "a resolution for a model that is not composed (--resolution); leave it out, and "
+                "give it where the model is opened");
+  }
   if (options.output.empty()) {
     throw Error(ErrorCode::invalid_argument,
                 "no output file (convert); name one with -o OUT.safetensors");

@@ -17,10 +17,11 @@ def main():
     import messages_test
     import misuse_test
     import peers_test
+    import resume_test
     import usage_test
 
-    modules = [answers_test, batch_test, bench_test, files_test, formats_test, locations_test, messages_test,
-               misuse_test, peers_test, usage_test]
+    modules = [answers_test, batch_test, bench_test, files_test, formats_test, locations_test,
+               messages_test, misuse_test, peers_test, resume_test, usage_test]
     groups = {name: case for module in modules for name, case in vars(module).items()
               if isinstance(case, type) and issubclass(case, harness.Case)
               and case is not harness.Case}

@@ -41,8 +41,11 @@ class Usage(Case):
     def test_wrong_options_and_what_was_meant(self):
         self.usage("caption", PHOTO, "--beam", "4", says="did you mean --beams")
         self.usage("caption", PHOTO, "--xyzzy", says="unknown option --xyzzy")
-        self.usage("batch", "in.jsonl", "--resume", says="not in this version")
-        self.usage("batch", "in.jsonl", "--shard", "0/2", says="not in this version")
+        self.usage("batch", "in.jsonl", "--resume", says="--resume without -o")
+        for shard in ["2/2", "0", "0/0", "-1/2", "1/2x", "a/b", "", "0/"]:
+            self.usage("batch", "in.jsonl", "--shard", shard, says="--shard")
+        self.usage("convert", "x", "-o", "y", "--resolution", "84", says="without --vision")
+        self.usage("convert", "x", "-o", "y", "--seed", "0", says="without --vision")
 
     def test_names_of_other_programs(self):
         for given, ours in [("--temperature", "--temp"), ("--num_beams", "--beams"),

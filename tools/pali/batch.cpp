@@ -1,6 +1,5 @@
 // batch: JSON Lines in, JSON Lines out, in the same order; one bad line never stops the others.
-#include <fstream>
-#include <iostream>
+#include <charconv>
 #include <memory>
 #include <new>
 #include <optional>
@@ -9,6 +8,8 @@
 #include "answers.hpp"
 #include "batch_line.hpp"
 #include "interrupt.hpp"
+#include "json_lines.hpp"
+#include "resume.hpp"
 #include "usage.hpp"
 #include "verbs.hpp"
 
@@ -19,7 +20,8 @@ namespace {
 constexpr size_t kGroup = 8;
 
 struct Arguments {
-  std::string input, image_root;
+  std::string input, image_root, shard;
+  bool resume = false;
   ModelArguments model;
   ImageArguments images;
   GenerationArguments generation;
@@ -28,9 +30,47 @@ struct Arguments {
 
 struct Entry {
   BatchLine line;
+  bool finished = false;  // by an earlier run
   std::optional<Result> result;
   std::optional<Error> error;
 };
+
+// Where answers go: to an output that appears whole, or to that of an earlier run.
+struct Answers {
+  std::optional<Output> output;
+  std::optional<ResumedAnswers> resumed;
+
+  void write(const std::string& line) {
+    if (resumed) return resumed->append(line);
+    output->write(line);
+  }
+  void flush() {
+    if (resumed) return resumed->flush();
+    output->flush();
+  }
+  void finish() {
+    if (resumed) return resumed->finish();
+    output->finish();
+  }
+};
+
+// "1/4": every fourth line, from the second on.
+struct Shard {
+  size_t first = 0, of = 1;
+  bool has(size_t line) const { return line % of == first; }
+};
+
+Shard parse_shard(const std::string& text) {
+  Shard shard;
+  const char* const end = text.data() + text.size();
+  const auto [slash, error] = std::from_chars(text.data(), end, shard.first);
+  const bool divided = error == std::errc() && slash != end && *slash == '/';
+  const auto [rest, wrong] = std::from_chars(divided ? slash + 1 : end, end, shard.of);
+  if (!divided || wrong != std::errc() || rest != end || shard.first >= shard.of) {
+    throw UsageError("--shard takes I/N, I from 0 to N - 1, found '" + text + "'");
+  }
+  return shard;
+}
 
 // Work of one line, whose failures are that line's alone: memory that it asks for in vain too.
 template <class Work>
@@ -45,8 +85,8 @@ auto of_one_line(const Work& work) {
 
 class Batch {
  public:
-  Batch(const Arguments& arguments, const Engine& engine, Output& output)
-      : arguments_(arguments), engine_(engine), output_(output) {
+  Batch(const Arguments& arguments, const Engine& engine, Answers& answers)
+      : arguments_(arguments), engine_(engine), answers_(answers) {
     defaults_.generation = arguments.generation;
     defaults_.images = arguments.images.options;
     defaults_.root = arguments.image_root;
@@ -58,7 +98,11 @@ class Batch {
   void add(const std::string& text, size_t number) {
     Entry& entry = group_.emplace_back();
     try {
-      of_one_line([&] { read_line(text, defaults_, entry.line); });
+      of_one_line([&] {
+        read_words(text, defaults_, entry.line);
+        if (already_answered(entry)) return;
+        load_images(defaults_, entry.line);
+      });
     } catch (const Error& error) {
       entry.error = error;
     }
@@ -75,21 +119,28 @@ class Batch {
   void run() {
     run_together();
     for (Entry& entry : group_) {
-      if (!entry.result && !entry.error) run_alone(entry);
+      if (!entry.result && !entry.error && !entry.finished) run_alone(entry);
       if (interrupted()) throw Error(ErrorCode::cancelled, "interrupted");
       write(entry);
     }
-    output_.flush();
+    answers_.flush();
     group_.clear();
   }
 
  private:
+  bool already_answered(Entry& entry) {
+    if (!answers_.resumed) return false;
+    const std::string why = answers_.resumed->refuse(entry.line.id);
+    if (!why.empty()) throw Error(ErrorCode::invalid_argument, why);
+    return entry.finished = answers_.resumed->finished(entry.line.id);
+  }
+
   // Fast where all goes well; a request that fails takes the others along, and they run alone.
   void run_together() {
     std::vector<Request> requests;
     std::vector<Entry*> owners;
     for (Entry& entry : group_) {
-      if (entry.error) continue;
+      if (entry.error || entry.finished) continue;
       requests.push_back(entry.line.request);
       owners.push_back(&entry);
     }
@@ -111,6 +162,7 @@ class Batch {
   }
 
   void write(const Entry& entry) {
+    if (entry.finished) return answers_.resumed->keep(entry.line.id);
     Json object = {{"id", entry.line.id}};
     if (entry.error) {
       ++failed_;
@@ -120,12 +172,12 @@ class Batch {
       warn(arguments_.output, entry.result->warnings);
       object.update(to_json(entry.line.paths, entry.line.request, *entry.result, engine_.info()));
     }
-    output_.write(to_line(object));
+    answers_.write(to_line(object));
   }
 
   const Arguments& arguments_;
   const Engine& engine_;
-  Output& output_;
+  Answers& answers_;
   BatchDefaults defaults_;
   std::vector<Entry> group_;
   std::set<std::string> warned_;
@@ -133,52 +185,42 @@ class Batch {
 };
 
 void run(Arguments& arguments) {
+  const Shard shard = arguments.shard.empty() ? Shard() : parse_shard(arguments.shard);
+  const std::string& target = arguments.output.path;
+  if (arguments.resume && (target.empty() || target == "-")) {
+    throw UsageError("--resume without -o: it goes on with a file");
+  }
   const bool from_stdin = arguments.input == "-";
   std::error_code ignored;
-  if (!from_stdin && !std::filesystem::exists(arguments.input, ignored)) {
-    throw Error(ErrorCode::not_found,
-                "no such file (" + arguments.input + "); give a file of JSON Lines, or -");
-  }
-  if (std::filesystem::is_directory(arguments.input, ignored)) {
-    throw Error(ErrorCode::invalid_argument,
-                "a folder (" + arguments.input + "); give a file of JSON Lines, or -");
-  }
-  if (!from_stdin && std::filesystem::equivalent(arguments.input, arguments.output.path, ignored)) {
+  if (!from_stdin && std::filesystem::equivalent(arguments.input, target, ignored)) {
     throw UsageError("the input and --output are the same file");
   }
-  std::ifstream file;
-  if (!from_stdin) {
-    file.open(arguments.input, std::ios::binary);
-    if (!file) {
-      throw Error(ErrorCode::invalid_argument,
-                  "cannot be opened (" + arguments.input + "); check its permissions");
-    }
-  }
-  std::istream& input = from_stdin ? std::cin : file;
-  const double size =
-      from_stdin ? 0 : static_cast<double>(std::filesystem::file_size(arguments.input, ignored));
+  JsonLines lines(arguments.input);
   const Engine engine = open_engine(arguments.model, arguments.output);
-  Output output(arguments.output.path);
-  Batch batch(arguments, engine, output);
+  Answers answers;
+  if (arguments.resume) {
+    answers.resumed.emplace(target);
+  } else {
+    answers.output.emplace(target);
+  }
+  Batch batch(arguments, engine, answers);
   Progress progress(arguments.output, "batch");
-  size_t number = 0;
-  double read = 0;
-  for (std::string text; std::getline(input, text);) {
-    ++number;
-    read += static_cast<double>(text.size()) + 1;
-    if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
-    batch.add(text, number);
+  size_t seen = 0, taken = 0;
+  for (std::string text; lines.next(text);) {
+    if (!shard.has(seen++)) continue;
+    ++taken;
+    batch.add(text, lines.number());
     // Whoever writes to a pipe may wait for each answer.
     if (from_stdin || arguments.generation.stream || batch.waiting() == kGroup) batch.run();
-    if (size > 0) progress.update(read / size);
+    progress.update(lines.fraction());
   }
   batch.run();
   if (interrupted()) throw Error(ErrorCode::cancelled, "interrupted");
   progress.clear();
-  output.finish();
+  answers.finish();
   if (batch.failed() > 0) {
     throw Error(ErrorCode::invalid_argument,
-                std::to_string(batch.failed()) + " of " + std::to_string(number) +
+                std::to_string(batch.failed()) + " of " + std::to_string(taken) +
                     " lines failed (" + arguments.input + "); see \"error\" in their answers");
   }
 }
@@ -194,13 +236,20 @@ void add_batch(CLI::App& app) {
   verb.add_option("--image-root", arguments->image_root,
                   "Folder of relative image paths; else the input's own")
       ->type_name("DIR");
+  verb.add_flag("--resume", arguments->resume,
+                "Go on with -o's file: keep what is finished there, by id, and do the rest");
+  verb.add_option("--shard", arguments->shard, "Every N-th line, from line I (0 to N-1) on")
+      ->check(not_empty())
+      ->type_name("I/N");
   add_generation_options(verb, arguments->generation, "Write each answer as it comes");
   add_image_options(verb, arguments->images);
   verb.remove_option(verb.get_option("--image"));
   add_model_options(verb, arguments->model);
   add_output_options(verb, arguments->output, "OUT.jsonl");
   verb.footer(
-      "Example:\n  pali batch requests.jsonl -o answers.jsonl\n"
+      "Examples:\n  pali batch requests.jsonl -o answers.jsonl\n"
+      "  pali batch requests.jsonl -o answers.jsonl --resume\n"
+      "  pali batch requests.jsonl -o part0.jsonl --shard 0/4\n"
       "A line in:  {\"id\": 1, \"image\": \"a.jpg\", \"task\": \"vqa\", \"question\": \"What is "
       "this?\"}\n"
       "A line out: the id and the verb's --json object, or {\"id\", \"error\"}.");

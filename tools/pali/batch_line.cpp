@@ -97,7 +97,7 @@ void read_images(const Json& value, BatchLine& line) {
 
 }  // namespace
 
-void read_line(const std::string& text, const BatchDefaults& defaults, BatchLine& line) {
+void read_words(const std::string& text, const BatchDefaults& defaults, BatchLine& line) {
   // Deep nesting would be parsed by recursion; no line needs it.
   constexpr int kDeepest = 64;
   bool deep = false;
@@ -146,10 +146,18 @@ void read_line(const std::string& text, const BatchDefaults& defaults, BatchLine
   if (!words.empty() && (line.request.task == Task::caption || line.request.task == Task::ocr)) {
     line.unknown.insert(words);
   }
+}
+
+void load_images(const BatchDefaults& defaults, BatchLine& line) {
   for (const std::string& path : line.paths) {
     line.request.images.push_back(
         Image::from_file(defaults.root / std::filesystem::path(path), defaults.images));
   }
+}
+
+void read_line(const std::string& text, const BatchDefaults& defaults, BatchLine& line) {
+  read_words(text, defaults, line);
+  load_images(defaults, line);
 }
 
 }  // namespace pali::cli

@@ -23,7 +23,10 @@ struct BatchLine {
   std::set<std::string> unknown;  // fields that mean nothing here
 };
 
-// Fills `line` as far as it gets (the id first), and loads the images. Throws Error.
+// Fills `line` as far as it gets, the id first; all but the images. Throws Error.
+void read_words(const std::string& text, const BatchDefaults& defaults, BatchLine& line);
+void load_images(const BatchDefaults& defaults, BatchLine& line);
+// Both.
 void read_line(const std::string& text, const BatchDefaults& defaults, BatchLine& line);
 
 }  // namespace pali::cli

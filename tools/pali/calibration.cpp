@@ -1,9 +1,8 @@
 #include "calibration.hpp"
 
-#include <fstream>
-
 #include "batch_line.hpp"
 #include "interrupt.hpp"
+#include "json_lines.hpp"
 
 namespace pali::cli {
 namespace {
@@ -62,22 +61,12 @@ class Requests {
 }  // namespace
 
 void run_requests(const Engine& engine, const std::string& file, const OutputArguments& output) {
-  std::error_code ignored;
-  std::ifstream input(file, std::ios::binary);
-  if (!input || std::filesystem::is_directory(file, ignored)) {
-    throw Error(ErrorCode::not_found,
-                "no such file (" + file + "); give a file of JSON Lines, as batch reads them");
-  }
-  const auto size = static_cast<double>(std::filesystem::file_size(file, ignored));
+  JsonLines lines(file);
   Progress progress(output, "calibrating");
   Requests requests(engine, file);
-  size_t number = 0;
-  double read = 0;
-  for (std::string text; std::getline(input, text);) {
-    ++number;
-    read += static_cast<double>(text.size()) + 1;
-    if (text.find_first_not_of(" \t\r") != std::string::npos) requests.add(text, number);
-    progress.update(read / size);
+  for (std::string text; lines.next(text);) {
+    requests.add(text, lines.number());
+    progress.update(lines.fraction());
   }
   requests.run();
   progress.clear();

@@ -17,6 +17,7 @@ namespace {
 struct Arguments {
   std::string source, vision, language, projector, tokenizer, calibration;
   std::optional<double> max_error;  // percent
+  std::optional<uint64_t> seed;
   ConvertOptions options;
   OutputArguments output;
 };
@@ -73,6 +74,11 @@ void run(Arguments& arguments) {
                                               : "--vision without --language");
   }
   if (!parts && !arguments.projector.empty()) throw UsageError("--projector without --vision");
+  if (!parts && options.resolution != 0) throw UsageError("--resolution without --vision");
+  if (arguments.seed && (!parts || !arguments.projector.empty())) {
+    throw UsageError(parts ? "--seed and --projector together" : "--seed without --vision");
+  }
+  options.seed = arguments.seed.value_or(options.seed);
   if (arguments.output.path == "-") throw UsageError("--output names a file, not standard output");
   options.source = arguments.source;
   options.vision = arguments.vision;
@@ -150,7 +156,7 @@ void add_convert(CLI::App& app) {
       ->type_name("N");
   verb.add_option("--tokenizer", arguments->tokenizer, "SentencePiece model to put inside")
       ->type_name("FILE");
-  verb.add_option("-s,--seed", options.seed, "Seed of a random projector")
+  verb.add_option("-s,--seed", arguments->seed, "Seed of a random projector")
       ->check(whole_number(0, INT64_MAX))
       ->type_name("N");
   add_dtype_option(verb, options.dtype, "Type of the weights; else each keeps its own");

@@ -1,9 +1,9 @@
 #include "score_drift.hpp"
 
 #include <cstdio>
-#include <fstream>
 
 #include "interrupt.hpp"
+#include "json_lines.hpp"
 
 namespace pali::cli {
 namespace {
@@ -55,20 +55,16 @@ Json object_of(const bench::Drift& drift) {
 
 DriftByTask drift_over(const Engine& reference, const Engine& other, const std::string& path,
                        const BatchDefaults& defaults) {
-  std::ifstream file(path);
-  if (!file) throw Error(ErrorCode::not_found, "no such file (" + path + "); check the path");
+  JsonLines lines(path);
   DriftByTask by_task;
-  std::string text;
-  for (int64_t number = 1; std::getline(file, text) && !interrupted(); ++number) {
-    if (text.empty()) continue;
+  for (std::string text; !interrupted() && lines.next(text);) {
     BatchLine line;
     try {
       read_line(text, defaults, line);
       by_task[task_name(line.request.task)].add(bench::drift(reference, other, line.request));
     } catch (const Error& error) {
       if (error.code() == ErrorCode::cancelled) break;
-      throw Error(error.code(), std::string(error.what()) + " (" + path + ", line " +
-                                    std::to_string(number) + ")");
+      throw Error(error.code(), std::string(error.what()) + " (" + lines.where() + ")");
     }
   }
   if (by_task.empty() && !interrupted()) {

@@ -76,9 +76,6 @@ std::string about_extra(const CLI::App* verb, const std::string& word) {
   if (word.size() < 2 || word[0] != '-') {
     return "one argument too many ('" + word + "'); put words that belong together into quotes";
   }
-  if (word.starts_with("--resume") || word.starts_with("--shard")) {
-    return word + " is not in this version";
-  }
   std::string what = "unknown option " + word;
   if (verb == nullptr) return what;
   std::vector<std::string> known;

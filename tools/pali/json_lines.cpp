@@ -1,0 +1,45 @@
+#include "json_lines.hpp"
+
+#include <filesystem>
+#include <iostream>
+
+#include "pali/error.hpp"
+
+namespace pali::cli {
+
+JsonLines::JsonLines(const std::string& path)
+    : path_(path), input_(path == "-" ? std::cin : file_) {
+  if (path == "-") return;
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) {
+    throw Error(ErrorCode::not_found,
+                "no such file (" + path + "); give a file of JSON Lines, as batch reads them");
+  }
+  if (std::filesystem::is_directory(path, ignored)) {
+    throw Error(ErrorCode::invalid_argument,
+                "a folder (" + path + "); give a file of JSON Lines, as batch reads them");
+  }
+  file_.open(path, std::ios::binary);
+  if (!file_) {
+    throw Error(ErrorCode::invalid_argument,
+                "cannot be opened (" + path + "); check its permissions");
+  }
+  if (std::filesystem::is_regular_file(path, ignored)) {
+    size_ = static_cast<double>(std::filesystem::file_size(path, ignored));
+  }
+}
+
+bool JsonLines::next(std::string& line) {
+  while (std::getline(input_, line)) {
+    ++number_;
+    read_ += static_cast<double>(line.size()) + 1;
+    if (line.find_first_not_of(" \t\r") != std::string::npos) return true;
+  }
+  return false;
+}
+
+double JsonLines::fraction() const { return size_ > 0 ? read_ / size_ : 0; }
+
+std::string JsonLines::where() const { return path_ + ", line " + std::to_string(number_); }
+
+}  // namespace pali::cli

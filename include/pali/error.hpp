@@ -1,4 +1,5 @@
-// The one exception type of the library, and its codes.
+// The one exception type of the library, and its codes. Where memory ends in the middle of work,
+// std::bad_alloc may come through as it is.
 #pragma once
 
 #include <stdexcept>

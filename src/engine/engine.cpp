@@ -86,7 +86,7 @@ ModelInfo describe(const Model& model) {
   info.path = checkpoint.path.string();
   info.parameters = checkpoint.table.parameters();
   info.dtypes = checkpoint.table.parameters_by_dtype();
-  info.memory_bytes["weights"] = checkpoint.store.file_bytes();
+  info.memory_bytes["weights"] = checkpoint.store.bytes();
   info.config_json = checkpoint.config.json;
   info.task_style = checkpoint.config.task_style;
   info.prompts = prompt_list(checkpoint.config.prompts);
@@ -220,6 +220,10 @@ Session Engine::start(std::span<const Image> images) const {
   auto state = std::make_unique<SessionState>();
   state->engine = state_;
   state->images.assign(images.begin(), images.end());
+  if (!images.empty() && state_->model.vision && !state_->model.language) {
+    throw Error(ErrorCode::unsupported, "a " + state_->info.family + " model writes no text (" +
+                                            state_->info.path + "); use embed or classify");
+  }
   if (!images.empty() && !(state_->model.vision && state_->model.projector)) {
     throw Error(ErrorCode::invalid_argument,
                 "an image for a text-only model (" + state_->info.path +

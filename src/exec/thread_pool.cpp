@@ -10,10 +10,12 @@
 #include <exception>
 #include <mutex>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
 #include "base/assert.hpp"
+#include "pali/error.hpp"
 
 namespace pali {
 namespace {
@@ -92,8 +94,14 @@ ThreadPool::Impl::~Impl() {
 
 void ThreadPool::Impl::start() {
   workers.reserve(static_cast<size_t>(size - 1));
-  for (int thread = 1; thread < size; ++thread) {
-    workers.emplace_back([this, thread] { work(thread); });
+  try {
+    for (int thread = 1; thread < size; ++thread) {
+      workers.emplace_back([this, thread] { work(thread); });
+    }
+  } catch (const std::system_error& refused) {
+    throw Error(ErrorCode::out_of_memory,
+                "thread " + std::to_string(workers.size() + 2) + " of " + std::to_string(size) +
+                    " cannot be started: " + refused.code().message() + " (--threads); give fewer");
   }
 }
 

@@ -95,7 +95,16 @@ static const Json& present(const JsonFields& fields, std::string_view key, const
 
 int64_t JsonFields::integer(std::string_view key, int64_t lowest, int64_t highest,
                             std::optional<int64_t> fallback) const {
-  if (fallback && !has(key)) return *fallback;
+  if (fallback && !has(key)) {
+    // A default that other fields of the file leave no room for.
+    if (*fallback < lowest || *fallback > highest) {
+      corrupt("field " + quote(key) + " is missing, and its default of " +
+                  std::to_string(*fallback) + " is not from " + std::to_string(lowest) + " to " +
+                  std::to_string(highest),
+              where_);
+    }
+    return *fallback;
+  }
   const Json& value = present(*this, key, "an integer");
   const bool fits =
       value.is_number_integer() &&

@@ -193,9 +193,9 @@ const StoredTensor* WeightStore::find(std::string_view name) const {
   return it == tensors_.end() ? nullptr : &it->second;
 }
 
-int64_t WeightStore::file_bytes() const {
+int64_t WeightStore::bytes() const {
   int64_t total = 0;
-  for (const MappedFile& file : files_) total += static_cast<int64_t>(file.bytes().size());
+  for (const auto& [name, tensor] : tensors_) total += tensor.bytes;
   return total;
 }
 

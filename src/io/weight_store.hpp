@@ -60,7 +60,7 @@ class WeightStore {
   const StoredTensor* find(std::string_view name) const;
   // __metadata__ of a single file; empty for folders.
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
-  int64_t file_bytes() const;
+  int64_t bytes() const;                        // of all tensors
   std::string where() const { return where_; }  // the path, for messages
 
   // Adds a tensor that the store owns (random weights, parts composed in memory, tests). The memory

@@ -133,7 +133,15 @@ ConfigFiles metadata_files(const WeightStore& store) {
   files.preprocessor = parsed(metadata_key::kPreprocessor);
   files.generation = parsed(metadata_key::kGeneration);
   files.tokenizer = parsed(metadata_key::kTokenizer);
-  if (const std::string* style = value(metadata_key::kTaskStyle)) files.task_style = *style;
+  if (const std::string* style = value(metadata_key::kTaskStyle)) {
+    const std::vector<std::string> known = task_style_names();
+    if (std::find(known.begin(), known.end(), *style) == known.end()) {
+      throw Error(ErrorCode::corrupt_file,
+                  "unknown task style " + quote(*style) + " (" + store.where() + ", metadata " +
+                      metadata_key::kTaskStyle + "); convert the model again");
+    }
+    files.task_style = *style;
+  }
   return files;
 }
 

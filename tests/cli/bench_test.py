@@ -87,4 +87,10 @@ class Bench(Case):
     def test_shapes_that_are_none(self):
         self.usage("bench", "matmul", "--shape", "12x13", says="three whole numbers")
         self.usage("bench", "attention", "--shape", "0x1x8", says="three whole numbers")
-        self.usage("bench", "vision", "--shape", "1x2x3", says="--shape with a whole model")
+
+    def test_options_of_another_stage(self):
+        for stage in ("model", "vision", "roofline"):
+            self.usage("bench", stage, "--shape", "1x2x3", says="--shape with " + stage)
+        for stage in ("matmul", "attention", "roofline"):
+            self.usage("bench", stage, "--beams", "2", says="--beams with " + stage)
+            self.usage("bench", stage, "--config", "x", says="--config with " + stage)

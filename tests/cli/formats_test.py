@@ -157,6 +157,7 @@ class Formats(Case):
             shutil.copy(MODELS / "paligemma_npz" / "tokenizer.model", folder / "paligemma_tokenizer.model")
             style = name.removeprefix("paligemma-3b-").rpartition("-")[0]
             self.assertIn(f"tasks ({style})", self.ok("inspect", model).out)
+            self.assertIn(f"tasks ({style})", self.ok("inspect", ".", cwd=folder).out)
             mix = self.ok("inspect", model, "--task-style", "mix")
             self.assertIn("tasks (mix)", mix.out)
             for path in (model, folder):  # the file, or the folder that the hub's cache would hold

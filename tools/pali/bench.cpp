@@ -68,6 +68,19 @@ std::string roofline(const Arguments& arguments) {
   return bench::to_report(result.rows, bench::peak_rss_bytes(), arguments.format());
 }
 
+// Options that the stage has no use for would be left aside in silence.
+void check_options(const CLI::App& verb, const std::string& stage) {
+  const bool products = stage == "matmul" || stage == "attention";
+  const auto refuse = [&](const char* name) {
+    if (verb.count(name) > 0) throw pali::cli::UsageError(std::string(name) + " with " + stage);
+  };
+  if (!products) refuse("--shape");
+  if (!products && stage != "roofline") return;
+  for (const char* name : {"--config", "--resolution", "--tokens", "--prompt-tokens", "--beams"}) {
+    refuse(name);
+  }
+}
+
 std::string report(Arguments& arguments) {
   if (::isatty(STDERR_FILENO) != 0 && !arguments.output.quiet) {
     arguments.model.on_progress = [](const std::string& what) {
@@ -76,7 +89,6 @@ std::string report(Arguments& arguments) {
   }
   if (arguments.what == "roofline") return roofline(arguments);
   if (arguments.what == "matmul" || arguments.what == "attention") return products(arguments);
-  if (!arguments.shapes.empty()) throw pali::cli::UsageError("--shape with a whole model");
   arguments.model.stage = arguments.what;
   arguments.model.config = find_config(arguments.config);
   if (arguments.runs > 0) arguments.model.runs = arguments.runs;
@@ -153,5 +165,8 @@ void add_bench(CLI::App& app) {
   verb->add_flag("--csv", arguments->csv, "Comma-separated values");
   pali::cli::add_machine_options(*verb, model.options);
   pali::cli::add_output_options(*verb, arguments->output);
-  verb->callback([arguments] { run(*arguments); });
+  verb->callback([arguments, verb] {
+    check_options(*verb, arguments->what);
+    run(*arguments);
+  });
 }

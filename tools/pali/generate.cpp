@@ -137,6 +137,7 @@ void answer(const Arguments& arguments, const Engine& engine, Job& job, bool sev
             Output& output) {
   job.request.images = load_images(job.paths, arguments.images.options);
   bool streamed = false;
+  size_t shown = 0;  // bytes of the answer
   const bool text = !arguments.output.json && !locates(arguments.task);
   // With the first token, or with the answer: an error leaves no half line.
   const std::string prefix = several && text ? one_line(job.paths.front()) + "\t" : "";
@@ -144,6 +145,7 @@ void answer(const Arguments& arguments, const Engine& engine, Job& job, bool sev
     job.request.on_token = [&](const Token& token) {
       if (!streamed) output.write(prefix);
       streamed = true;
+      shown += token.text.size();
       output.write(several ? one_line(token.text) : std::string(token.text));
       output.flush();
       return true;
@@ -160,12 +162,22 @@ void answer(const Arguments& arguments, const Engine& engine, Job& job, bool sev
   } else if (locates(arguments.task)) {
     output.write(box_lines(result));
   } else {
-    if (!streamed) output.write(prefix + (several ? one_line(result.text) : result.text));
-    output.write("\n");
+    // What no token of the stream had: of beams all, else the end of a character that was cut off.
+    const std::string rest = result.text.substr(std::min(shown, result.text.size()));
+    output.write((streamed ? "" : prefix) + (several ? one_line(rest) : rest) + "\n");
   }
   output.flush();
   if (arguments.output.verbose) print_timing(result);
   job.request.images.clear();
+}
+
+// By name: there may be no file yet.
+bool same_place(const std::string& a, const std::string& b) {
+  std::error_code ignored;
+  const auto place = [&](const std::string& path) {
+    return std::filesystem::weakly_canonical(OutputFile::place_of(path), ignored);
+  };
+  return !a.empty() && !b.empty() && place(a) == place(b);
 }
 
 // A picture that is written besides the answer.
@@ -174,7 +186,7 @@ void check_file(const std::string& option, const std::string& path, const Argume
   if (path.empty()) return;
   if (jobs.front().paths.empty()) throw UsageError(option + " without an image");
   if (path == "-") throw UsageError(option + " writes a file, not standard output");
-  if (path == arguments.output.path) {
+  if (same_place(path, arguments.output.path)) {
     throw UsageError(option + " and --output name the same file");
   }
 }
@@ -197,7 +209,7 @@ void run(Arguments& arguments) {
   }
   check_file("--draw", arguments.draw, arguments, jobs);
   check_file("--mask", arguments.mask, arguments, jobs);
-  if (!arguments.mask.empty() && arguments.mask == arguments.draw) {
+  if (!arguments.mask.empty() && same_place(arguments.mask, arguments.draw)) {
     throw UsageError("--mask and --draw name the same file");
   }
   size_t from_stdin = 0;

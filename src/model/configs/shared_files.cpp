@@ -155,7 +155,9 @@ void read_generation(const Json& json, const std::string& where, ModelConfig& co
   GenerationOptions& options = config.generation;
   options.beams = static_cast<int>(fields.integer("num_beams", 1, 1024, 1));
   options.length_penalty = fields.number("length_penalty", -1e6, 1e6, 1.0);
-  options.max_tokens = static_cast<int>(fields.integer("max_new_tokens", 1, 1 << 20, 0));
+  if (fields.has("max_new_tokens")) {
+    options.max_tokens = static_cast<int>(fields.integer("max_new_tokens", 1, 1 << 20));
+  }
   if (fields.boolean("do_sample", false)) {
     options.temperature = fields.number("temperature", 0.0, 1e6, 1.0);
     options.top_k = static_cast<int>(fields.integer("top_k", 0, 1 << 30, 50));

@@ -155,7 +155,9 @@ PromptTemplates prompts_of_style(std::string_view style) {
               "unknown task style " + quote(std::string(style)) + " (--task-style); give " + names);
 }
 
-std::string task_style_of(const std::filesystem::path& model) {
+namespace {
+
+std::string style_of_names(const std::filesystem::path& model) {
   // From the end: the file or folder itself, then the folders it lies in, of which the hub's cache
   // names one after the model ("models--google--paligemma-3b-mix-448/snapshots/...").
   std::filesystem::path rest = model.lexically_normal();
@@ -170,6 +172,17 @@ std::string task_style_of(const std::filesystem::path& model) {
     if (!found.empty()) return std::string(found);
   }
   return {};
+}
+
+}  // namespace
+
+std::string task_style_of(const std::filesystem::path& model) {
+  const std::string named = style_of_names(model);
+  if (!named.empty() || model.empty()) return named;
+  // ".", or a link: the name that it stands for.
+  std::error_code error;
+  const std::filesystem::path real = std::filesystem::canonical(model, error);
+  return error ? named : style_of_names(real);
 }
 
 void apply_task_style(const std::string& style, const std::filesystem::path& model,

@@ -38,6 +38,23 @@ TEST(Engine, InfoDescribesTheModel) {
   EXPECT_EQ(engine.info().threads, 1);
 }
 
+TEST(Engine, InfoCountsTheBytesOfCastWeights) {
+  const auto bytes = [](WeightType dtype) {
+    EngineOptions options = threads(1);
+    options.dtype = dtype;
+    return Engine::open(model("pali3"), options).info().memory_bytes.at("weights");
+  };
+  EXPECT_GT(bytes(WeightType::automatic), 4000);
+  EXPECT_GT(bytes(WeightType::bf16), 2000);
+  EXPECT_LT(bytes(WeightType::bf16), bytes(WeightType::automatic));
+}
+
+TEST(Engine, AModelWithoutWordsStartsNoSession) {
+  const std::vector<Image> images = {picture(1)};
+  const Engine engine = Engine::open(model("siglip_vision"), threads(1));
+  EXPECT_EQ(code_of([&] { engine.start(images); }), ErrorCode::unsupported);
+}
+
 TEST(Engine, SessionAnswersAsTheEngineDoes) {
   const Engine engine = Engine::open(model("pali3"), threads(1));
   const std::vector<Image> images = {picture(1), picture(2)};

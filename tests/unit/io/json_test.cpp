@@ -103,6 +103,11 @@ TEST_F(JsonFieldsTest, FallsBackWhereAbsentOrNull) {
   EXPECT_EQ(fields_.string("none", "x"), "x");
 }
 
+TEST_F(JsonFieldsTest, ADefaultOutsideOfTheRangeIsAnError) {
+  expect_error(ErrorCode::corrupt_file, {"'absent'", "missing", "default of 5", "from 6 to 9"},
+               [&] { fields_.integer("absent", 6, 9, 5); });
+}
+
 TEST_F(JsonFieldsTest, ErrorsNameFieldExpectedAndFound) {
   const auto code = ErrorCode::corrupt_file;
   expect_error(code, {"config.json", "'absent'", "missing", "an integer"},

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "support/expect_error.hpp"
+#include "support/temp_folder.hpp"
 
 namespace pali {
 namespace {
@@ -29,6 +30,17 @@ TEST(TaskStyle, InTheNamesOfTheHub) {
       {"", ""},
   };
   for (const auto& [name, style] : names) EXPECT_EQ(task_style_of(name), style) << name;
+}
+
+TEST(TaskStyle, OfALinkAsOfWhatItNames) {
+  const test::TempFolder folder;
+  const std::filesystem::path model = folder / "paligemma-3b-mix-224";
+  std::filesystem::create_directory(model);
+  std::filesystem::create_directory_symlink(model, folder / "current");
+  std::filesystem::create_directory_symlink(model, folder / "paligemma-3b-ft-docci-224");
+  EXPECT_EQ(task_style_of(folder / "current"), "mix");
+  EXPECT_EQ(task_style_of(folder / "current" / "."), "mix");
+  EXPECT_EQ(task_style_of(folder / "paligemma-3b-ft-docci-224"), "ft-docci");
 }
 
 // Prefixes of big_vision's transfer configurations.

@@ -10,6 +10,11 @@ endfunction()
 
 file(REMOVE_RECURSE ${SCRATCH})
 step(${CMAKE_COMMAND} --install ${BUILD} --prefix ${SCRATCH}/prefix)
+foreach(notice LICENSE NOTICES.md)
+  if(NOT EXISTS ${SCRATCH}/prefix/share/doc/pali/${notice})
+    message(FATAL_ERROR "${notice} is not installed")
+  endif()
+endforeach()
 step(${CMAKE_COMMAND} -S ${SOURCE}/tests/install/consumer -B ${SCRATCH}/build -G ${GENERATOR}
      -D CMAKE_PREFIX_PATH=${SCRATCH}/prefix -D CMAKE_BUILD_TYPE=Release)
 step(${CMAKE_COMMAND} --build ${SCRATCH}/build)

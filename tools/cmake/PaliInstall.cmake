@@ -1,4 +1,5 @@
-# `cmake --install`: library, headers, command line, built-in model, and find_package(pali).
+# `cmake --install`: library, headers, command line, built-in model, licence and notices, and
+# find_package(pali).
 include(CMakePackageConfigHelpers)
 
 set(pali_cmake_dir ${CMAKE_INSTALL_LIBDIR}/cmake/pali)
@@ -8,6 +9,8 @@ install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/pali DESTINATION ${CMAKE_INSTALL
 install(FILES ${PROJECT_BINARY_DIR}/include/pali/version.hpp
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/pali)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/models/ DESTINATION ${CMAKE_INSTALL_DATADIR}/pali/models)
+install(FILES ${PROJECT_SOURCE_DIR}/LICENSE ${PROJECT_SOURCE_DIR}/models/NOTICES.md
+        DESTINATION ${CMAKE_INSTALL_DOCDIR})
 if(PALI_BUILD_TOOLS)
   install(TARGETS pali_cli)
 endif()

@@ -337,10 +337,6 @@ class Detect(Case):
         self.assertTrue(target.read_bytes().startswith(b"\x89PNG\r\n"))
         self.assertEqual(self.files(), [target.name])
 
-    def test_stream_changes_nothing(self):
-        self.assertEqual(self.ok("detect", PHOTO, "cat", "-n", "4", "--stream").raw,
-                         self.ok("detect", PHOTO, "cat", "-n", "4").raw)
-
     def test_draw_writes_files_only(self):
         self.usage("detect", PHOTO, "cat", "--draw", "-", says="not standard output")
         target = self.folder / "x"

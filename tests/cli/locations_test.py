@@ -73,6 +73,12 @@ class Locations(Case):
                 self.assertEqual(one["area"], round((x1 - x0) * (y1 - y0), 2))
                 self.assertNotIn("segmentation", one)
 
+    def test_stream_changes_nothing(self):
+        # Tokens of places are no text to read: the lines come whole.
+        whole = self.pali("detect", PHOTO).raw
+        self.assertEqual(whole.count(b"\n"), len(self.place(37, 53)["boxes"]))
+        self.assertEqual(self.pali("detect", PHOTO, "--stream").raw, whole)
+
     def test_masks_are_the_reference_s(self):
         for image, size in ((PHOTO, (37, 53)), (IMAGES / "exif6.jpg", (14, 23))):
             place = self.place(*size)

@@ -7,9 +7,11 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <map>
 
 #include "io/json.hpp"
 #include "io/safetensors.hpp"
+#include "model/configs/family.hpp"
 #include "unit/engine/fixtures.hpp"
 
 namespace pali::testing {
@@ -22,6 +24,12 @@ struct Sizes {
   int64_t d, f, layers, heads, kv_heads, head_dim, rows;  // Gemma
 };
 using Shapes = std::vector<std::pair<std::string, std::vector<int64_t>>>;
+
+int64_t product(const std::vector<int64_t>& shape) {
+  int64_t count = 1;
+  for (const int64_t size : shape) count *= size;
+  return count;
+}
 
 Shapes hub_shapes(const Sizes& s, bool gemma2) {
   Shapes out;
@@ -156,11 +164,7 @@ TEST_P(HubFolders, OpenAndRun) {
   EXPECT_EQ(engine.info().family, "paligemma");
   EXPECT_TRUE(engine.info().warnings.empty()) << engine.info().warnings.front();
   int64_t parameters = 0;
-  for (const auto& [name, shape] : hub_shapes(sizes, row.gemma2)) {
-    int64_t count = 1;
-    for (const int64_t size : shape) count *= size;
-    parameters += count;
-  }
+  for (const auto& [name, shape] : hub_shapes(sizes, row.gemma2)) parameters += product(shape);
   EXPECT_EQ(engine.info().parameters, parameters);
   Request request = ask(3, row.prompt);
   request.task = row.task;
@@ -180,19 +184,64 @@ INSTANTIATE_TEST_SUITE_P(Rows, HubFolders,
                                                Task::detect, "cat;dog", "detect cat ; dog"}),
                          [](const auto& test) { return std::string(test.param.name); });
 
-// The numbers of the large models, from the configurations in models/configs: tensors and
-// parameters of the files on the hub.
+struct Large {
+  const char* preset;
+  bool gemma2;
+  Sizes sizes;
+  size_t tensors;
+  int64_t parameters;  // the hub says 2.92B, 3.03B, 9.66B, 27.7B
+};
+
+// The presets of the large models ask for the tensors that the hub's files hold, name by name and
+// size by size, and for no others.
 TEST(HubFolders, CountsOfTheLargeModels) {
-  const Sizes three{1152, 4304, 27, 16, 14, 224, 2048, 16384, 18, 8, 1, 256, 257216};
-  const Shapes shapes = hub_shapes(three, /*gemma2=*/false);
-  EXPECT_EQ(shapes.size(), 603u);
-  int64_t parameters = 0;
-  for (const auto& [name, shape] : shapes) {
-    int64_t count = 1;
-    for (const int64_t size : shape) count *= size;
-    parameters += count;
+  const Large rows[] = {{"paligemma-3b-224",
+                         false,
+                         {1152, 4304, 27, 16, 14, 224, 2048, 16384, 18, 8, 1, 256, 257216},
+                         603,
+                         2923466480},
+                        {"paligemma2-3b",
+                         true,
+                         {1152, 4304, 27, 16, 14, 224, 2304, 9216, 26, 8, 4, 256, 257216},
+                         727,
+                         3032242416},
+                        {"paligemma2-10b",
+                         true,
+                         {1152, 4304, 27, 16, 14, 224, 3584, 14336, 42, 16, 8, 256, 257216},
+                         903,
+                         9662638832},
+                        {"paligemma2-28b",
+                         true,
+                         {1152, 4304, 27, 16, 14, 224, 4608, 36864, 46, 32, 16, 128, 257216},
+                         947,
+                         27650487024}};
+  for (const Large& row : rows) {
+    SCOPED_TRACE(row.preset);
+    ConfigFiles files;
+    files.where = row.preset;
+    files.config =
+        read_json_file(test::source("models/configs") / (std::string(row.preset) + ".json"));
+    const Family family = read_family(files);
+    std::map<std::string, int64_t> asked;  // elements by every name that the rows look for
+    size_t rules = 0;
+    for (const TensorRule& rule : family.rules) {
+      rules += rule.optional ? 0 : 1;
+      for (const std::string& source : rule.sources) {
+        EXPECT_TRUE(asked.emplace(source, product(rule.shape)).second) << source << " twice";
+      }
+    }
+    const Shapes shapes = hub_shapes(row.sizes, row.gemma2);
+    int64_t parameters = 0;
+    for (const auto& [name, shape] : shapes) {
+      const auto found = asked.find(name);
+      ASSERT_NE(found, asked.end()) << name;
+      EXPECT_EQ(found->second, product(shape)) << name;
+      parameters += product(shape);
+    }
+    EXPECT_EQ(shapes.size(), row.tensors);
+    EXPECT_EQ(rules, row.tensors);
+    EXPECT_EQ(parameters, row.parameters);
   }
-  EXPECT_EQ(parameters, 2923466480);  // "2.92B params"
 }
 
 }  // namespace

@@ -10,27 +10,20 @@
 #include "pali/pali.hpp"
 #include "parity/golden.hpp"
 #include "parity/rig.hpp"
+#include "support/temp_folder.hpp"
 
 namespace pali::parity {
 namespace {
 
 namespace fs = std::filesystem;
 
-// A file name of its own for every test, removed at the end.
+// A folder of its own for every test.
 class Files : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = ::testing::UnitTest::GetInstance()->current_test_info()->name();
-    for (char& c : name) c = c == '/' ? '_' : c;
-    folder_ = fs::path(::testing::TempDir()) / ("pali_parity_convert_" + name);
-    fs::remove_all(folder_);
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
   fs::path file(const std::string& name) const { return folder_ / name; }
 
  private:
-  fs::path folder_;
+  const test::TempFolder folder_;
 };
 
 class Convert : public Files, public ::testing::WithParamInterface<std::string> {};

@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "parity/language.hpp"
+#include "support/temp_folder.hpp"
 
 namespace pali::parity {
 namespace {
@@ -53,8 +54,8 @@ INSTANTIATE_TEST_SUITE_P(Models, T5,
 // umT5 files of the hub say tie_word_embeddings: false and are not scaled; transformers 5.23 itself
 // always writes true, and scales. The same weights give logits larger by sqrt(d_model).
 TEST(Umt5, HubConfigIsNotScaled) {
-  const auto folder = std::filesystem::path(::testing::TempDir()) / "pali_parity_umt5_hub";
-  std::filesystem::remove_all(folder);
+  const test::TempFolder scratch;
+  const std::filesystem::path folder = scratch / "umt5";
   std::filesystem::copy(model_dir("umt5"), folder, std::filesystem::copy_options::recursive);
   Json config = read_json_file(folder / "config.json");
   ASSERT_TRUE(config["tie_word_embeddings"].get<bool>());
@@ -73,7 +74,6 @@ TEST(Umt5, HubConfigIsNotScaled) {
     for (float x : golden.values(std::string("case0/") + stage)) expected.push_back(x * scale);
     expect_stage("umt5 of the hub", stage, run.stages.at(stage), expected);
   }
-  std::filesystem::remove_all(folder);
 }
 
 }  // namespace

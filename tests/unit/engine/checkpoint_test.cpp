@@ -14,11 +14,11 @@ namespace {
 using testing::ask;
 using testing::model;
 using testing::picture;
-using testing::ScratchFolder;
+using testing::TempFolder;
 using testing::threads;
 
 TEST(Checkpoint, ConvertedFileGivesTheSameBits) {
-  const ScratchFolder scratch("convert");
+  const TempFolder scratch;
   for (const char* name : {"pali3", "pali3_bf16", "pali3_f16", "pali3_sharded", "ul2", "umt5"}) {
     ConvertOptions options;
     options.source = model(name);
@@ -41,7 +41,7 @@ TEST(Checkpoint, ConvertedFileGivesTheSameBits) {
 }
 
 TEST(Checkpoint, ComposedPartsEqualTheWhole) {
-  const ScratchFolder scratch("compose");
+  const TempFolder scratch;
   ConvertOptions options;
   options.vision = model("pali3_parts") / "vision";
   options.language = model("pali3_parts") / "language";
@@ -59,7 +59,7 @@ TEST(Checkpoint, ComposedPartsEqualTheWhole) {
 }
 
 TEST(Checkpoint, CalibratedIntegersServeTheRequestsTheySaw) {
-  const ScratchFolder scratch("calibrated");
+  const TempFolder scratch;
   ConvertOptions options;
   options.source = model("pali3");
   options.dtype = WeightType::int4;
@@ -101,7 +101,7 @@ TEST(Checkpoint, CalibratedIntegersServeTheRequestsTheySaw) {
 }
 
 TEST(Checkpoint, CalibrationsThatCannotBe) {
-  const ScratchFolder scratch("no_calibration");
+  const TempFolder scratch;
   ConvertOptions options;
   options.source = model("pali3");
   options.output = scratch / "out.safetensors";
@@ -120,11 +120,11 @@ TEST(Checkpoint, CalibrationsThatCannotBe) {
   fails(ErrorCode::invalid_argument, "without a request");
   options.calibrate = [](const Engine&) { throw Error(ErrorCode::cancelled, "enough; go on"); };
   fails(ErrorCode::cancelled, "enough");
-  EXPECT_TRUE(std::filesystem::is_empty(scratch / ""));
+  EXPECT_TRUE(std::filesystem::is_empty(scratch.path()));
 }
 
 TEST(Checkpoint, FailedConversionLeavesNothing) {
-  const ScratchFolder scratch("failed");
+  const TempFolder scratch;
   ConvertOptions options;
   options.source = model("no_such_model");
   options.output = scratch / "out.safetensors";
@@ -134,7 +134,7 @@ TEST(Checkpoint, FailedConversionLeavesNothing) {
   EXPECT_THROW(convert(options), Error);
   options.output.clear();
   EXPECT_THROW(convert(options), Error);
-  EXPECT_TRUE(std::filesystem::is_empty(scratch / ""));
+  EXPECT_TRUE(std::filesystem::is_empty(scratch.path()));
 }
 
 TEST(Checkpoint, InspectCountsWhatIsThere) {
@@ -172,7 +172,7 @@ TEST(Checkpoint, StorageTypesAtLoad) {
 
 // Rounded at load or by conversion: the same bits, at any number of threads.
 TEST(Checkpoint, QuantisedAtLoadEqualsTheConvertedFile) {
-  const ScratchFolder scratch("quantised");
+  const TempFolder scratch;
   for (const auto& [type, name] :
        {std::pair{WeightType::int8, "int8"}, {WeightType::int4, "int4"}}) {
     ConvertOptions convert_options;

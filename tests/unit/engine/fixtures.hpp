@@ -7,8 +7,11 @@
 
 #include "pali/pali.hpp"
 #include "support/paths.hpp"
+#include "support/temp_folder.hpp"
 
 namespace pali::testing {
+
+using test::TempFolder;
 
 inline std::filesystem::path model(const std::string& name) { return test::data("models") / name; }
 
@@ -36,23 +39,5 @@ inline EngineOptions threads(int count) {
   options.threads = count;
   return options;
 }
-
-// A folder that goes away with the test.
-class ScratchFolder {
- public:
-  explicit ScratchFolder(const std::string& name)
-      : path_(std::filesystem::temp_directory_path() / ("pali_" + name)) {
-    std::filesystem::remove_all(path_);
-    std::filesystem::create_directories(path_);
-  }
-  ~ScratchFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  std::filesystem::path path_;
-};
 
 }  // namespace pali::testing

@@ -158,9 +158,11 @@ class HubFolders : public ::testing::TestWithParam<Row> {};
 TEST_P(HubFolders, OpenAndRun) {
   const Row& row = GetParam();
   const Sizes sizes{12, 20, 2, 2, 14, 28, 16, 24, 2, 4, 1, 6, 512};
-  const ScratchFolder scratch(std::string("hub_") + row.name);
-  write_folder(scratch / "", sizes, row.gemma2, row.dtype);
-  const Engine engine = Engine::open(scratch / "", threads(1));
+  const TempFolder scratch;
+  const fs::path folder = scratch / row.name;  // the name says which prompts these are
+  fs::create_directory(folder);
+  write_folder(folder, sizes, row.gemma2, row.dtype);
+  const Engine engine = Engine::open(folder, threads(1));
   EXPECT_EQ(engine.info().family, "paligemma");
   EXPECT_TRUE(engine.info().warnings.empty()) << engine.info().warnings.front();
   int64_t parameters = 0;

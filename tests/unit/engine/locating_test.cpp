@@ -86,7 +86,7 @@ TEST_F(Locating, ScoreIsTheMeanProbabilityOfTheCorners) {
 }
 
 TEST_F(Locating, ConvertedFileSaysTheSame) {
-  const ScratchFolder folder("locating");
+  const TempFolder folder;
   ConvertOptions options;
   options.source = model("paligemma_boxes");
   options.output = folder / "boxes.safetensors";
@@ -100,7 +100,7 @@ TEST_F(Locating, ConvertedFileSaysTheSame) {
 // An encoder that sees the middle square of a picture twice as wide as it is high, or the reverse:
 // boxes lie in that square, in pixels of the whole picture.
 TEST_F(Locating, BoxesOfAnEncoderThatCrops) {
-  const ScratchFolder folder("locating_crop");
+  const TempFolder folder;
   std::filesystem::copy(model("paligemma_boxes"), folder / "crops");
   const std::filesystem::path config = folder / "crops" / "preprocessor_config.json";
   Json how = read_json_file(config);

@@ -111,18 +111,6 @@ std::vector<float> flat(ConstMat values) {
   return out;
 }
 
-TempFolder::TempFolder() {
-  const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
-  path_ = std::filesystem::path(::testing::TempDir()) /
-          ("pali_model_" + std::string(info->test_suite_name()) + "_" + info->name());
-  std::filesystem::remove_all(path_);
-  std::filesystem::create_directories(path_);
-}
-TempFolder::~TempFolder() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
-}
-
 void write_text(const std::filesystem::path& file, const std::string& text) {
   std::ofstream(file, std::ios::binary) << text;
 }

@@ -8,6 +8,7 @@
 
 #include "exec/context.hpp"
 #include "model/assemble.hpp"
+#include "support/temp_folder.hpp"
 
 namespace pali::test {
 
@@ -34,17 +35,6 @@ struct TestContext {
 Tensor random_matrix(int64_t rows, int64_t cols, uint64_t seed, float scale = 1.0f);
 std::vector<float> flat(ConstMat values);
 
-// A folder of this test's own, empty at the start, gone at the end.
-class TempFolder {
- public:
-  TempFolder();
-  ~TempFolder();
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 void write_text(const std::filesystem::path& file, const std::string& text);
 
 // The one line of an Error thrown by `body`, checked to be one line that says what to do.

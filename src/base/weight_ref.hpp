@@ -45,14 +45,6 @@ struct WeightRef {
     }
     return load_weight(data, dtype, o * out_stride + i * in_stride);
   }
-  // Output rows [first, first + count): a fused matrix taken apart without copying.
-  WeightRef slice_out(int64_t first, int64_t count) const {
-    WeightRef part = *this;
-    part.data = row(first);
-    if (scales != nullptr) part.scales = row_scales(first);
-    part.out = count;
-    return part;
-  }
 };
 
 }  // namespace pali

@@ -34,7 +34,6 @@ class LocationGrammar {
 
  private:
   std::span<const int32_t> range(int32_t first, int32_t last);  // ids first .. last
-  void append(std::span<const int32_t> ids);
 
   GrammarTokens tokens_;
   bool masks_;

@@ -86,8 +86,6 @@ TextRaster::TextRaster(double pixel_height) : font_(std::make_unique<Font>()) {
 
 TextRaster::~TextRaster() = default;
 
-int TextRaster::line_height() const { return font_->height; }
-
 TextMask TextRaster::draw(std::string_view utf8, int max_width) const {
   std::string text = drawable(utf8);
   if (font_->width(text) > max_width) {

@@ -19,7 +19,6 @@ class TextRaster {
  public:
   explicit TextRaster(double pixel_height);  // from the highest ascender to the lowest descender
   ~TextRaster();
-  int line_height() const;
   // One line; cut with "..." where it would be wider than max_width. Any bytes: Latin letters lose
   // their accents, what the font lacks becomes a hollow box, control characters become spaces.
   TextMask draw(std::string_view utf8, int max_width) const;

@@ -23,7 +23,7 @@ struct TensorSummary {
 };
 
 struct CheckpointInfo {
-  std::string format;  // "huggingface", "pali"
+  std::string format;  // "huggingface", "pali", "big_vision"
   std::string family;
   int64_t parameters = 0;                       // tied tensors once
   std::map<std::string, int64_t> dtypes;        // parameters by storage type

@@ -79,8 +79,13 @@ struct Box {
   std::optional<Mask> mask = {};  // Task::segment
 };
 
+// Wall time in milliseconds.
 struct Timing {
-  double load_ms = 0, vision_ms = 0, prefill_ms = 0, decode_ms = 0, tokens_per_s = 0;
+  double load_ms = 0;       // of Engine::open, as ModelInfo has it
+  double vision_ms = 0;     // of this request's images; in a session, of its start
+  double prefill_ms = 0;    // of the prefixes of all requests that share a decoder
+  double decode_ms = 0;     // of all steps of these requests
+  double tokens_per_s = 0;  // of the best answer alone: its tokens over decode_ms
 };
 
 struct Result {
@@ -123,12 +128,12 @@ struct TokenEmbeddings {
 };
 
 struct ModelInfo {
-  std::string format;  // "huggingface", "pali"
-  std::string family;  // "pali3", "siglip", "t5"
+  std::string format;  // "huggingface", "pali", "big_vision"
+  std::string family;  // "pali3", "pali3-vit", "paligemma", "siglip", "t5", "t5gemma2", ...
   std::string path;
   int64_t parameters = 0;                       // tied tensors once
   std::map<std::string, int64_t> dtypes;        // parameters by storage type
-  std::map<std::string, int64_t> memory_bytes;  // "weights", "tokenizer", ...
+  std::map<std::string, int64_t> memory_bytes;  // "weights": as they lie in their files
   std::string config_json;                      // the configuration as understood
   std::string task_style;                       // "pt", "mix", "ft-vqav2"; may be empty
   std::map<std::string, std::string> prompts;   // templates of the tasks it knows
@@ -162,7 +167,8 @@ class PALI_API Session {
 // Immutable after open; copies share the model; const methods may run concurrently.
 class PALI_API Engine {
  public:
-  // A Hugging Face model folder or a pali checkpoint (.safetensors). Throws Error.
+  // A Hugging Face model folder, a pali checkpoint (.safetensors), a file of big_vision (.npz), or
+  // a name of the hub ("google/flan-t5-small") that lies in the local cache. Throws Error.
   static Engine open(const std::filesystem::path& model, const EngineOptions& options = {});
 
   const ModelInfo& info() const;

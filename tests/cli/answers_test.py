@@ -389,6 +389,17 @@ class Builtin(Case):
         self.assertEqual(found["finish_reason"], "stop")
         self.assertTrue(math.isfinite(found["logprob"]))
 
+    def test_answers_are_those_of_transformers(self):
+        golden = json.loads((harness.DATA / "pali_mini.json").read_text())
+        self.assertGreater(len(golden["cases"]), 5)
+        for case in golden["cases"]:
+            found = self.builtin(case["verb"], self.model / "examples" / case["image"],
+                                 *case["words"], "--dtype", "f32", "--json").json()
+            self.assertEqual(found["prompt"], case["prompt"])
+            self.assertEqual(found["text"], case["text"])
+            self.assertEqual(found["tokens"] + [1], case["tokens"])  # </s> is left out there
+            self.assertAlmostEqual(found["logprob"], case["logprob"], delta=1e-4)
+
     def test_every_verb_answers(self):
         image = self.examples[0]
         self.builtin("vqa", image, "what is in the image?")

@@ -5,6 +5,7 @@ import make_boxes
 import make_formats
 import make_images
 import make_masks
+import make_mini
 import make_models
 import make_posemb
 import make_tokenizer_json
@@ -21,6 +22,7 @@ def main():
     make_models.main()
     make_formats.main()
     make_boxes.main()
+    make_mini.main()
     total = sum(f.stat().st_size for f in common.DATA.rglob("*") if f.is_file())
     common.log(f"tests/data: {total / 1e6:.2f} MB")
 

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -106,10 +107,14 @@ void ResumedAnswers::flush() {
 
 void ResumedAnswers::finish() {
   flush();
-  // Answers to what the input does not ask for (now) stay behind the others.
+  // Answers to what the input does not ask for (now) stay, behind the others.
+  std::vector<Place> others;
   for (const auto& [id, place] : answers_) {
-    if (!seen_.contains(id)) order_.push_back(place);
+    if (!seen_.contains(id)) others.push_back(place);
   }
+  std::sort(others.begin(), others.end(),
+            [](const Place& a, const Place& b) { return a.begin < b.begin; });
+  order_.insert(order_.end(), others.begin(), others.end());
   int64_t end = 0;
   for (const Place& place : order_) {
     if (place.begin != end) return rewrite(order_);

@@ -133,15 +133,7 @@ ConfigFiles metadata_files(const WeightStore& store) {
   files.preprocessor = parsed(metadata_key::kPreprocessor);
   files.generation = parsed(metadata_key::kGeneration);
   files.tokenizer = parsed(metadata_key::kTokenizer);
-  if (const std::string* style = value(metadata_key::kTaskStyle)) {
-    const std::vector<std::string> known = task_style_names();
-    if (std::find(known.begin(), known.end(), *style) == known.end()) {
-      throw Error(ErrorCode::corrupt_file,
-                  "unknown task style " + quote(*style) + " (" + store.where() + ", metadata " +
-                      metadata_key::kTaskStyle + "); convert the model again");
-    }
-    files.task_style = *style;
-  }
+  if (const std::string* style = value(metadata_key::kTaskStyle)) files.task_style = *style;
   return files;
 }
 
@@ -304,8 +296,13 @@ Checkpoint open_checkpoint(const fs::path& model, const CheckpointOptions& optio
   }
   Family family = read_family(files);
   if (format == "big_vision") use_big_vision_names(store, family.rules);
-  apply_task_style(options.task_style.empty() ? files.task_style : options.task_style, path,
-                   family.config);
+  const bool own_style = options.task_style.empty() && !family.config.task_style.empty();
+  if (own_style && !files.task_style.empty() && !is_task_style(files.task_style)) {
+    throw Error(ErrorCode::corrupt_file,
+                "unknown task style " + quote(files.task_style) + " (" + path.string() +
+                    ", metadata " + metadata_key::kTaskStyle + "); give one with --task-style");
+  }
+  apply_task_style(own_style ? files.task_style : options.task_style, path, family.config);
   if (format == "huggingface") store = WeightStore::open_folder(path, options.mmap);
   const int extra_ids = family.extra_ids;
   const bool given = family.extra_ids_given;

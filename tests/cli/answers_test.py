@@ -340,8 +340,9 @@ class Detect(Case):
     def test_draw_writes_files_only(self):
         self.usage("detect", PHOTO, "cat", "--draw", "-", says="not standard output")
         target = self.folder / "x"
-        for place in (target, self.folder / "y" / ".." / "x", self.folder / "." / "x"):
-            self.usage("detect", PHOTO, "cat", "--draw", place, "-o", target, says="the same file")
+        for place in (target, self.folder / "y" / ".." / "x", "./x", "x"):
+            self.usage("detect", PHOTO, "cat", "--draw", place, "-o", target, cwd=self.folder,
+                       says="the same file")
         self.assertEqual(self.files(), [])
 
     def test_coco(self):

@@ -167,6 +167,10 @@ class Batch(Case):
         self.assertEqual(process.wait(60), 0)
         process.stdout.close()
 
+    def test_an_input_that_cannot_be_read_is_no_end(self):
+        self.fails(1, "batch", "/proc/self/mem", "-o", self.folder / "out.jsonl", says="cannot be read")
+        self.assertEqual(self.files(), [])
+
     def test_missing_input_leaves_no_output(self):
         self.fails(1, "batch", self.folder / "no.jsonl", "-o", self.folder / "out.jsonl",
                    says="no.jsonl")

@@ -1,4 +1,5 @@
 """batch --resume and --shard: long runs in parts."""
+import fcntl
 import json
 import signal
 import subprocess
@@ -24,7 +25,7 @@ class Resume(Case):
 
     def lines(self, count, **more):
         self.input.write_text("".join(
-            json.dumps({"id": i, "image": str(PHOTO), "max_tokens": 1 + i % 5, **more}) + "\n"
+            json.dumps({"id": i, "image": str(PHOTO), "max_tokens": 1 + i % 5} | more) + "\n"
             for i in range(count)))
 
     def resume(self, status=0):
@@ -93,14 +94,51 @@ class Resume(Case):
     def test_another_file_is_left_alone(self):
         self.lines(2)
         for text, says in [("shopping: milk\neggs\n", "line 1 is no answer"), ("[1]\n", "line 1"),
-                           ('{"id": 1}\n{"text": "x"}\n', "line 2 is no answer"),
-                           ('{"id": null, "text": "x"}\n', "line 1 has no id")]:
+                           ('{"id": 1, "text": "a"}\n{"text": "x"}\n', "line 2 is no answer"),
+                           ('{"id": null, "text": "x"}\n', "line 1 has no id"),
+                           ('{"id": 1, "image": "a.png"}\n', "line 1 is no answer"),
+                           ('{"id": 1, "text": "x"}\n{"id": 1, "text": "y"}\n', "earlier one's"),
+                           ("a line without an end", "line 1 is no answer"),
+                           ('{"model_type": "t5"}', "line 1 is no answer")]:
             self.output.write_text(text)
             self.fails(1, "batch", self.input, "-o", self.output, "--resume", says=says)
             self.assertEqual(self.output.read_text(), text)
         self.fails(1, "batch", self.input, "-o", "/dev/null", "--resume", says="no file")
         self.fails(1, "batch", self.input, "-o", self.output, "--resume", "-m",
                    self.folder / "none", says="none")
+
+    def test_a_last_answer_without_its_line_break_is_whole(self):
+        self.lines(2)
+        self.output.write_text('{"id":0,"text":"kept"}')
+        self.resume()
+        found = [json.loads(line) for line in self.output.read_text().splitlines()]
+        self.assertEqual([f["id"] for f in found], [0, 1])
+        self.assertEqual(found[0]["text"], "kept")
+
+    def test_failures_of_other_lines_stay(self):
+        self.lines(3)
+        failed = [{"id": i, "error": {"code": "x", "message": "y"}} for i in (1, 9)]
+        self.output.write_text("".join(json.dumps(f) + "\n" for f in failed))
+        self.resume()
+        found = [json.loads(line) for line in self.output.read_text().splitlines()]
+        self.assertEqual([(f["id"], "error" in f) for f in found],
+                         [(0, False), (1, False), (2, False), (9, True)])
+
+    def test_what_is_finished_stays_so_when_its_line_is_spoilt(self):
+        self.lines(2)
+        self.resume()
+        before = self.output.read_text()
+        self.lines(2, max_tokens=0)
+        self.resume()
+        self.assertEqual(self.output.read_text(), before)
+
+    def test_one_run_at_a_time(self):
+        self.lines(2)
+        self.output.write_text('{"id":0,"text":"x"}\n')
+        with self.output.open("a") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            self.fails(1, "batch", self.input, "-o", self.output, "--resume", says="another run")
+        self.assertEqual(self.output.read_text(), '{"id":0,"text":"x"}\n')
 
     def test_answers_to_other_lines_stay_behind(self):
         self.lines(2)

@@ -97,15 +97,9 @@ class Batch {
 
   void add(const std::string& text, size_t number) {
     Entry& entry = group_.emplace_back();
-    try {
-      of_one_line([&] {
-        read_words(text, defaults_, entry.line);
-        if (already_answered(entry)) return;
-        load_images(defaults_, entry.line);
-      });
-    } catch (const Error& error) {
-      entry.error = error;
-    }
+    attempt(entry, [&] { read_words(text, defaults_, entry.line); });
+    look_up(entry);
+    if (!entry.finished) attempt(entry, [&] { load_images(defaults_, entry.line); });
     for (const std::string& field : entry.line.unknown) {
       if (!warned_.insert(field).second) continue;
       warn(arguments_.output, "field '" + field + "' is not used (" + arguments_.input + ", line " +
@@ -128,11 +122,27 @@ class Batch {
   }
 
  private:
-  bool already_answered(Entry& entry) {
-    if (!answers_.resumed) return false;
-    const std::string why = answers_.resumed->refuse(entry.line.id);
-    if (!why.empty()) throw Error(ErrorCode::invalid_argument, why);
-    return entry.finished = answers_.resumed->finished(entry.line.id);
+  // Work on what has not failed yet.
+  template <class Work>
+  void attempt(Entry& entry, const Work& work) {
+    if (entry.error) return;
+    try {
+      of_one_line(work);
+    } catch (const Error& error) {
+      entry.error = error;
+    }
+  }
+
+  // Finished stays finished, whatever became of the line since.
+  void look_up(Entry& entry) {
+    const Json& id = entry.line.id;
+    if (!answers_.resumed || (entry.error && id.is_null())) return;
+    if (const std::string why = answers_.resumed->refuse(id); !why.empty()) {
+      entry.error = Error(ErrorCode::invalid_argument, why);
+    } else if (answers_.resumed->finished(id)) {
+      entry.finished = true;
+      entry.error.reset();
+    }
   }
 
   // Fast where all goes well; a request that fails takes the others along, and they run alone.
@@ -154,11 +164,7 @@ class Batch {
   }
 
   void run_alone(Entry& entry) {
-    try {
-      entry.result = of_one_line([&] { return engine_.run(entry.line.request); });
-    } catch (const Error& error) {
-      entry.error = error;
-    }
+    attempt(entry, [&] { entry.result = engine_.run(entry.line.request); });
   }
 
   void write(const Entry& entry) {
@@ -237,7 +243,7 @@ void add_batch(CLI::App& app) {
                   "Folder of relative image paths; else the input's own")
       ->type_name("DIR");
   verb.add_flag("--resume", arguments->resume,
-                "Go on with -o's file: keep what is finished there, by id, and do the rest");
+                "Write to -o's file as answers come; what is finished there, by id, is kept");
   verb.add_option("--shard", arguments->shard, "Every N-th line, from line I (0 to N-1) on")
       ->check(not_empty())
       ->type_name("I/N");
@@ -248,7 +254,7 @@ void add_batch(CLI::App& app) {
   add_output_options(verb, arguments->output, "OUT.jsonl");
   verb.footer(
       "Examples:\n  pali batch requests.jsonl -o answers.jsonl\n"
-      "  pali batch requests.jsonl -o answers.jsonl --resume\n"
+      "  pali batch requests.jsonl -o answers.jsonl --resume    again, until all is done\n"
       "  pali batch requests.jsonl -o part0.jsonl --shard 0/4\n"
       "A line in:  {\"id\": 1, \"image\": \"a.jpg\", \"task\": \"vqa\", \"question\": \"What is "
       "this?\"}\n"

@@ -173,9 +173,12 @@ void answer(const Arguments& arguments, const Engine& engine, Job& job, bool sev
 
 // By name: there may be no file yet.
 bool same_place(const std::string& a, const std::string& b) {
-  std::error_code ignored;
-  const auto place = [&](const std::string& path) {
-    return std::filesystem::weakly_canonical(OutputFile::place_of(path), ignored);
+  const auto place = [](const std::string& path) {
+    std::error_code error;
+    const std::filesystem::path whole =
+        std::filesystem::absolute(OutputFile::place_of(path), error);
+    const std::filesystem::path real = std::filesystem::weakly_canonical(whole, error);
+    return error ? whole.lexically_normal() : real;
   };
   return !a.empty() && !b.empty() && place(a) == place(b);
 }

@@ -1,5 +1,6 @@
 #include "json_lines.hpp"
 
+#include <cstdio>
 #include <filesystem>
 #include <iostream>
 
@@ -34,6 +35,11 @@ bool JsonLines::next(std::string& line) {
     ++number_;
     read_ += static_cast<double>(line.size()) + 1;
     if (line.find_first_not_of(" \t\r") != std::string::npos) return true;
+  }
+  // std::cin tells no error from an end.
+  if (input_.bad() || (path_ == "-" && std::ferror(stdin) != 0)) {
+    throw Error(ErrorCode::invalid_argument,
+                "cannot be read further (" + where() + "); check the file and its disk");
   }
   return false;
 }

@@ -1,12 +1,17 @@
 #include "resume.hpp"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <string_view>
 
+#include "interrupt.hpp"
 #include "pali/error.hpp"
 
 namespace pali::cli {
@@ -28,13 +33,22 @@ namespace {
 // Answers are nested less deeply than the lines that asked for them may be.
 constexpr int kDeepest = 70;
 
+// An answer, or null.
 Json parse(const std::string& line) {
   bool deep = false;
   Json object = Json::parse(
       line,
       [&deep](int depth, Json::parse_event_t, Json&) { return !(deep = deep || depth > kDeepest); },
       /*allow_exceptions=*/false);
-  return deep ? Json(Json::value_t::discarded) : object;
+  if (deep || !object.is_object() || !object.contains("id")) return nullptr;
+  return object.contains("text") || object.value("error", Json()).is_object() ? object : nullptr;
+}
+
+// What batch begins every line with, as far as it came.
+bool begins_an_answer(std::string_view text) {
+  constexpr std::string_view kBegin = "{\"id\":";
+  const size_t size = std::min(text.size(), kBegin.size());
+  return text.substr(0, size) == kBegin.substr(0, size);
 }
 
 }  // namespace
@@ -46,44 +60,66 @@ ResumedAnswers::ResumedAnswers(const std::string& path)
   if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
     fail("no file", path_);
   }
-  std::vector<Place> kept;
-  int64_t size = 0;
-  if (std::filesystem::exists(status)) {
-    std::ifstream old(path_, std::ios::binary);
-    if (!old) cannot("read", path_);
-    size_t number = 0;
-    for (std::string line; std::getline(old, line);) {
-      ++number;
-      const Place place{size, static_cast<int64_t>(line.size()) + 1};
-      size += place.size;
-      if (old.eof()) break;  // no line break: somebody was killed while writing it
-      const Json answer = parse(line);
-      if (!answer.is_object() || !answer.contains("id")) {
-        fail("line " + std::to_string(number) + " is no answer", path_);
-      }
-      if (answer.contains("error")) continue;
-      if (answer["id"].is_null()) {
-        fail("the answer in line " + std::to_string(number) + " has no id", path_);
-      }
-      if (answers_.emplace(answer["id"].dump(), place).second) kept.push_back(place);
-    }
-    if (old.bad()) cannot("read", path_);
+  clean_up_on_interrupt(path_);
+  open();
+  read();
+}
+
+// Locked, since two runs that count their own bytes would leave each other's in pieces.
+void ResumedAnswers::open() {
+  const int fd = ::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  if (fd < 0) cannot("write", path_);
+  file_.reset(::fdopen(fd, "a"));
+  if (!file_) {
+    ::close(fd);
+    cannot("write", path_);
   }
-  int64_t of_kept = 0;
-  for (const Place& place : kept) of_kept += place.size;
-  if (of_kept != size) {
-    rewrite(kept);
-    int64_t begin = 0;
-    std::unordered_map<int64_t, int64_t> moved;
-    for (const Place& place : kept) {
-      moved[place.begin] = begin;
-      begin += place.size;
-    }
-    for (auto& [id, place] : answers_) place.begin = moved[place.begin];
+  struct stat opened = {}, named = {};
+  const bool locked = ::flock(fd, LOCK_EX | LOCK_NB) == 0;
+  // Whoever had it may have put another file in its place.
+  const bool same = locked && ::fstat(fd, &opened) == 0 && ::stat(path_.c_str(), &named) == 0 &&
+                    opened.st_ino == named.st_ino;
+  if (!same) {
+    throw Error(ErrorCode::invalid_argument, "another run writes it (" + path_.string() +
+                                                 "); wait for that, or give this one its own -o");
   }
-  end_ = of_kept;
-  file_.reset(std::fopen(path_.c_str(), "ab"));
-  if (!file_) cannot("write", path_);
+}
+
+void ResumedAnswers::read() {
+  std::ifstream old(path_, std::ios::binary);
+  if (!old) cannot("read", path_);
+  size_t number = 0;
+  for (std::string line; std::getline(old, line);) {
+    ++number;
+    const bool whole = !old.eof();  // else somebody was killed while writing it
+    if (!whole && parse(line).is_null() && begins_an_answer(line)) {
+      if (::ftruncate(::fileno(file_.get()), end_) != 0) cannot("write", path_);
+      return;
+    }
+    const Place place{end_, static_cast<int64_t>(line.size()) + 1};
+    take(line, place, number);
+    end_ += place.size;
+    if (!whole) {  // all but its line break
+      std::fputc('\n', file_.get());
+      flush();
+    }
+  }
+  if (old.bad()) cannot("read", path_);
+}
+
+void ResumedAnswers::take(const std::string& line, Place place, size_t number) {
+  const Json answer = parse(line);
+  const std::string where = "line " + std::to_string(number);
+  if (answer.is_null()) fail(where + " is no answer", path_);
+  const std::string id = answer["id"].dump();
+  if (answer.value("error", Json()).is_object()) {
+    failed_[id] = place;
+    return;
+  }
+  if (answer["id"].is_null()) fail("the answer in " + where + " has no id", path_);
+  if (!finished_.emplace(id, place).second) {
+    fail("the id of the answer in " + where + " is an earlier one's too", path_);
+  }
 }
 
 std::string ResumedAnswers::refuse(const Json& id) {
@@ -93,7 +129,7 @@ std::string ResumedAnswers::refuse(const Json& id) {
   return "id " + key + " is an earlier line's too; --resume tells lines by theirs";
 }
 
-void ResumedAnswers::keep(const Json& id) { order_.push_back(answers_.at(id.dump())); }
+void ResumedAnswers::keep(const Json& id) { order_.push_back(finished_.at(id.dump())); }
 
 void ResumedAnswers::append(const std::string& line) {
   if (std::fwrite(line.data(), 1, line.size(), file_.get()) != line.size()) cannot("write", path_);
@@ -107,10 +143,13 @@ void ResumedAnswers::flush() {
 
 void ResumedAnswers::finish() {
   flush();
-  // Answers to what the input does not ask for (now) stay, behind the others.
+  // Answers to what this input does not ask for stay, behind the others.
   std::vector<Place> others;
-  for (const auto& [id, place] : answers_) {
+  for (const auto& [id, place] : finished_) {
     if (!seen_.contains(id)) others.push_back(place);
+  }
+  for (const auto& [id, place] : failed_) {
+    if (id != "null" && !seen_.contains(id) && !finished_.contains(id)) others.push_back(place);
   }
   std::sort(others.begin(), others.end(),
             [](const Place& a, const Place& b) { return a.begin < b.begin; });
@@ -120,6 +159,7 @@ void ResumedAnswers::finish() {
     if (place.begin != end) return rewrite(order_);
     end += place.size;
   }
+  if (end != end_) rewrite(order_);
 }
 
 void ResumedAnswers::rewrite(const std::vector<Place>& places) {
@@ -127,6 +167,7 @@ void ResumedAnswers::rewrite(const std::vector<Place>& places) {
   OutputFile file(path_);
   std::string line;
   for (const Place& place : places) {
+    if (interrupted()) throw Error(ErrorCode::cancelled, "interrupted");
     line.resize(static_cast<size_t>(place.size));
     if (!old.seekg(place.begin) || !old.read(line.data(), place.size)) cannot("read", path_);
     file.write(std::string_view(line));

@@ -14,18 +14,19 @@
 
 namespace pali::cli {
 
-// Answers go to their place as they come, so that a run that is killed loses the group of lines in
-// work, no more. They lie in the order in which they were found; finish() brings them into the
-// input's.
+// Answers go to their file as they come: a run that is killed loses the group of lines in work, no
+// more. They lie there in the order in which they were found; finish() brings them into the
+// input's, and drops failures that were tried again.
 class ResumedAnswers {
  public:
-  // Finished answers of an earlier run stay; failed ones, and a last line without its end, go.
-  // Throws Error where `path` is no file, or one of something else.
+  // Opens or begins the file, for this run alone. A last line that was cut off goes. Throws Error
+  // where it is a file of something else, or another run writes it.
   explicit ResumedAnswers(const std::string& path);
 
-  // Why an input line with this id cannot be answered here; empty: it can. Asked once a line.
+  // Why an input line with this id cannot be told from the others; empty: it can. Asked once a
+  // line.
   std::string refuse(const Json& id);
-  bool finished(const Json& id) const { return answers_.contains(id.dump()); }
+  bool finished(const Json& id) const { return finished_.contains(id.dump()); }
 
   // The next line's answer: the one that is there, or a new one.
   void keep(const Json& id);
@@ -37,14 +38,19 @@ class ResumedAnswers {
   struct Place {
     int64_t begin, size;
   };
+  using Places = std::unordered_map<std::string, Place>;  // by id
+
+  void open();
+  void read();
+  void take(const std::string& line, Place place, size_t number);
   void rewrite(const std::vector<Place>& places);
 
   std::filesystem::path path_;
-  std::unordered_map<std::string, Place> answers_;  // of earlier runs, by id
-  std::unordered_set<std::string> seen_;            // ids of the input so far
-  std::vector<Place> order_;                        // of the input's lines so far
   std::unique_ptr<std::FILE, int (*)(std::FILE*)> file_;
   int64_t end_ = 0;
+  Places finished_, failed_;              // in earlier runs
+  std::unordered_set<std::string> seen_;  // ids of the input so far
+  std::vector<Place> order_;              // of the input's lines so far
 };
 
 }  // namespace pali::cli

@@ -144,6 +144,11 @@ std::vector<std::string> task_style_names() {
   return names;
 }
 
+bool is_task_style(std::string_view style) {
+  return std::any_of(std::begin(kStyles), std::end(kStyles),
+                     [name = canonical(style)](const Style& each) { return each.name == name; });
+}
+
 PromptTemplates prompts_of_style(std::string_view style) {
   const std::string wanted = canonical(style);
   const auto* found = std::find_if(std::begin(kStyles), std::end(kStyles),

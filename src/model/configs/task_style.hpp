@@ -14,6 +14,8 @@ namespace pali {
 // "pt", "mix", "ft-aokvqa-mc", ...
 std::vector<std::string> task_style_names();
 
+bool is_task_style(std::string_view style);  // in any spelling
+
 // The prompts of one kind. Throws Error(invalid_argument), which names those there are.
 PromptTemplates prompts_of_style(std::string_view style);
 

@@ -67,6 +67,18 @@ class Embed(Case):
 
 
 class Convert(Case):
+    def test_a_task_style_that_nobody_knows_is_the_fault_of_the_file(self):
+        target = self.folder / "out.safetensors"
+        self.ok("convert", harness.MODELS / "paligemma", "-o", target)
+        styled = target.read_bytes()
+        for style, says in ((b"zz", "unknown task style 'zz'"), (b"PT", None)):
+            target.write_bytes(styled.replace(b'"task_style":"pt"', b'"task_style":"%s"' % style))
+            if says is None:
+                self.assertIn("tasks (pt)", self.ok("inspect", target).out)
+            else:
+                self.fails(1, "inspect", target, says=[says, "metadata task_style"])
+            self.assertIn("tasks (mix)", self.ok("inspect", target, "--task-style", "mix").out)
+
     def test_a_converted_model_gives_the_same_bits(self):
         target = self.folder / "one file.safetensors"
         done = self.ok("convert", MODELS / "pali3", "-o", target)

@@ -133,7 +133,7 @@ struct ModelInfo {
   std::string path;
   int64_t parameters = 0;                       // tied tensors once
   std::map<std::string, int64_t> dtypes;        // parameters by storage type
-  std::map<std::string, int64_t> memory_bytes;  // "weights": as they lie in their files
+  std::map<std::string, int64_t> memory_bytes;  // "weights": of all tensors, as stored
   std::string config_json;                      // the configuration as understood
   std::string task_style;                       // "pt", "mix", "ft-vqav2"; may be empty
   std::map<std::string, std::string> prompts;   // templates of the tasks it knows

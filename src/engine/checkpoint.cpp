@@ -36,7 +36,6 @@ CheckpointInfo inspect(const std::filesystem::path& model, const std::string& ta
   info.task_style = checkpoint.config.task_style;
   info.prompts = prompt_list(checkpoint.config.prompts);
   info.warnings = checkpoint.warnings;
-  int64_t weights = 0;
   for (const auto& [name, tensor] : checkpoint.store.tensors()) {
     // Quantised tensors as what they are, not as the bytes they lie in.
     const auto bound = checkpoint.table.bound().find(name);
@@ -45,8 +44,8 @@ CheckpointInfo inspect(const std::filesystem::path& model, const std::string& ta
     info.tensors.push_back(
         {name, quantised ? weight_name(bound->second.ref.dtype) : dtype_name(tensor.dtype),
          quantised ? bound->second.rule.shape : tensor.shape, tensor.bytes});
-    weights += tensor.bytes;
   }
+  const int64_t weights = checkpoint.store.bytes();
   const int64_t tokenizer =
       checkpoint.tokenizer ? static_cast<int64_t>(checkpoint.tokenizer->model_bytes().size()) : 0;
   info.memory_bytes = {

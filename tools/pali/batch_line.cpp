@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "interrupt.hpp"
+#include "json_lines.hpp"
 
 namespace pali::cli {
 namespace {
@@ -98,17 +99,9 @@ void read_images(const Json& value, BatchLine& line) {
 }  // namespace
 
 void read_words(const std::string& text, const BatchDefaults& defaults, BatchLine& line) {
-  // Deep nesting would be parsed by recursion; no line needs it.
-  constexpr int kDeepest = 64;
-  bool deep = false;
-  const Json object = Json::parse(
-      text,
-      [&deep](int depth, Json::parse_event_t, Json&) {
-        deep = deep || depth > kDeepest;
-        return !deep;
-      },
-      /*allow_exceptions=*/false);
-  if (object.is_discarded() || deep) {
+  constexpr int kDeepest = 64;  // no line needs more
+  const Json object = parse_line(text, kDeepest);
+  if (object.is_discarded()) {
     throw Error(ErrorCode::invalid_argument, "not a line of JSON; give one object a line");
   }
   if (!object.is_object()) refuse("not a JSON object; give {\"image\": ..., \"task\": ...}");

@@ -68,7 +68,7 @@ std::string roofline(const Arguments& arguments) {
   return bench::to_report(result.rows, bench::peak_rss_bytes(), arguments.format());
 }
 
-// What single products, and the peaks, would leave aside in silence; and whole models.
+// Refuses the shapes of products to whole models, and the sizes of these to products and peaks.
 void check_options(const CLI::App& verb, const std::string& stage) {
   const bool products = stage == "matmul" || stage == "attention";
   const auto refuse = [&](const char* name) {

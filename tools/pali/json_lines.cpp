@@ -8,6 +8,15 @@
 
 namespace pali::cli {
 
+Json parse_line(const std::string& line, int deepest) {
+  bool deep = false;
+  Json value = Json::parse(
+      line,
+      [&](int depth, Json::parse_event_t, Json&) { return !(deep = deep || depth > deepest); },
+      /*allow_exceptions=*/false);
+  return deep ? Json(Json::value_t::discarded) : value;
+}
+
 JsonLines::JsonLines(const std::string& path)
     : path_(path), input_(path == "-" ? std::cin : file_) {
   if (path == "-") return;

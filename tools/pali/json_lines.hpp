@@ -6,7 +6,13 @@
 #include <istream>
 #include <string>
 
+#include "output.hpp"
+
 namespace pali::cli {
+
+// A line's value; discarded (is_discarded()) where it is no JSON, or nested more than `deepest`
+// levels, which would be parsed by recursion.
+Json parse_line(const std::string& line, int deepest);
 
 class JsonLines {
  public:

@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "interrupt.hpp"
+#include "json_lines.hpp"
 #include "pali/error.hpp"
 
 namespace pali::cli {
@@ -35,12 +36,8 @@ constexpr int kDeepest = 70;
 
 // An answer, or null.
 Json parse(const std::string& line) {
-  bool deep = false;
-  Json object = Json::parse(
-      line,
-      [&deep](int depth, Json::parse_event_t, Json&) { return !(deep = deep || depth > kDeepest); },
-      /*allow_exceptions=*/false);
-  if (deep || !object.is_object() || !object.contains("id")) return nullptr;
+  Json object = parse_line(line, kDeepest);
+  if (!object.is_object() || !object.contains("id")) return nullptr;
   return object.contains("text") || object.value("error", Json()).is_object() ? object : nullptr;
 }
 

@@ -10,7 +10,7 @@
 namespace pali {
 
 // Kernel tiers, worst to best. `best` takes what the CPU has.
-enum class Isa { best, scalar, avx2, avx512, avx512_vnni, avx512_bf16, amx };
+enum class Isa { best, scalar, avx2, avx_vnni, avx512, avx512_vnni, avx512_bf16, amx };
 
 // Who multiplies matrices. `reference` is Eigen: slow, plain, independent; for tests.
 enum class MatmulBackend { automatic, native, onednn, reference };

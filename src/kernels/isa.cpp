@@ -36,6 +36,11 @@ constexpr bool kBuiltAvx2 = true;
 #else
 constexpr bool kBuiltAvx2 = false;
 #endif
+#if defined(PALI_TIER_AVX_VNNI)
+constexpr bool kBuiltAvxVnni = true;
+#else
+constexpr bool kBuiltAvxVnni = false;
+#endif
 #if defined(PALI_TIER_AVX512)
 constexpr bool kBuiltAvx512 = true;
 #else
@@ -79,6 +84,7 @@ uint64_t saved_states() {
 
 struct Missing {
   const char* avx2;
+  const char* avx_vnni;
   const char* avx512;
   const char* vnni;
   const char* bf16;
@@ -103,6 +109,7 @@ Missing missing_features() {
   const auto below = [](const char* lower, const char* own) {
     return lower[0] != '\0' ? lower : own;
   };
+  missing.avx_vnni = below(missing.avx2, first_missing({{"avx_vnni", bit(extended1.eax, 4)}}));
   missing.avx512 =
       below(missing.avx2, first_missing({{"avx512f", bit(extended.ebx, 16)},
                                          {"operating system support for zmm", saves_zmm},
@@ -128,6 +135,7 @@ Missing missing_features() {
 
 struct Missing {
   const char* avx2 = "an x86-64 CPU";
+  const char* avx_vnni = "an x86-64 CPU";
   const char* avx512 = "an x86-64 CPU";
   const char* vnni = "an x86-64 CPU";
   const char* bf16 = "an x86-64 CPU";
@@ -142,10 +150,11 @@ IsaTier tier(Isa isa, const char* name, bool built, const char* missing) {
   return {isa, name, true, missing[0] == '\0', missing};
 }
 
-std::array<IsaTier, 6> detect() {
+std::array<IsaTier, 7> detect() {
   const Missing missing = missing_features();
   return {tier(Isa::scalar, "scalar", true, ""),
           tier(Isa::avx2, "avx2", kBuiltAvx2, missing.avx2),
+          tier(Isa::avx_vnni, "avx_vnni", kBuiltAvxVnni, missing.avx_vnni),
           tier(Isa::avx512, "avx512", kBuiltAvx512, missing.avx512),
           tier(Isa::avx512_vnni, "avx512_vnni", kBuiltAvx512Vnni, missing.vnni),
           tier(Isa::avx512_bf16, "avx512_bf16", kBuiltAvx512Bf16, missing.bf16),
@@ -178,7 +187,7 @@ Isa require(Isa isa, const std::string& where) {
 }  // namespace
 
 std::span<const IsaTier> isa_tiers() {
-  static const std::array<IsaTier, 6> tiers = detect();
+  static const std::array<IsaTier, 7> tiers = detect();
   return tiers;
 }
 
@@ -209,6 +218,9 @@ KernelTable kernel_table(Isa isa) {
   fill_scalar(table), fill_scalar_int8(table);
 #if defined(PALI_TIER_AVX2)
   if (highest >= Isa::avx2) fill_avx2(table);
+#endif
+#if defined(PALI_TIER_AVX_VNNI)
+  if (highest == Isa::avx_vnni) fill_avx_vnni(table);  // the tiers above do not stand on it
 #endif
 #if defined(PALI_TIER_AVX512)
   if (highest >= Isa::avx512) fill_avx512(table);

@@ -22,8 +22,9 @@ template <class Enum>
 using Choices = std::vector<std::pair<std::string, Enum>>;
 
 const Choices<Isa> kTiers = {{"scalar", Isa::scalar},           {"avx2", Isa::avx2},
-                             {"avx512", Isa::avx512},           {"avx512_vnni", Isa::avx512_vnni},
-                             {"avx512_bf16", Isa::avx512_bf16}, {"amx", Isa::amx}};
+                             {"avx_vnni", Isa::avx_vnni},       {"avx512", Isa::avx512},
+                             {"avx512_vnni", Isa::avx512_vnni}, {"avx512_bf16", Isa::avx512_bf16},
+                             {"amx", Isa::amx}};
 const Choices<MatmulBackend> kBackends = {{"auto", MatmulBackend::automatic},
                                           {"native", MatmulBackend::native},
                                           {"onednn", MatmulBackend::onednn},

@@ -64,14 +64,14 @@ bool may_use(Unit unit, Isa tier, bool amx) {
       return true;
     case Unit::avx2:
       return tier >= Isa::avx2;
+    case Unit::avx_vnni:  // the tiers above do not stand on it
+      return tier == Isa::avx_vnni;
     case Unit::avx512:
       return tier >= Isa::avx512;
     case Unit::avx512_vnni:
       return tier >= Isa::avx512_vnni;
     case Unit::avx512_bf16:
       return tier >= Isa::avx512_bf16;
-    case Unit::avx_vnni:  // no tier promises it
-      return false;
     case Unit::amx_bf16:
     case Unit::amx_int8:
       return amx;

@@ -35,9 +35,10 @@ TEST(BindingPeak, IsTheBestThatTheTierMayUse) {
   };
   EXPECT_EQ(bound(Operands::f32, Isa::scalar, false), 40);
   EXPECT_EQ(bound(Operands::f32, Isa::avx2, false), 100);
-  EXPECT_EQ(bound(Operands::int8, Isa::avx2, false), 150);  // AVX-VNNI is no tier's promise
+  EXPECT_EQ(bound(Operands::int8, Isa::avx2, false), 150);
+  EXPECT_EQ(bound(Operands::int8, Isa::avx_vnni, false), 450);
   EXPECT_EQ(bound(Operands::int4, Isa::avx2, false), 300);
-  EXPECT_EQ(bound(Operands::int8, Isa::avx512, false), 200);
+  EXPECT_EQ(bound(Operands::int8, Isa::avx512, false), 200);  // it does not stand on avx_vnni
   EXPECT_EQ(bound(Operands::int8, Isa::avx512_vnni, false), 800);
 }
 
@@ -72,7 +73,8 @@ TEST(ProductLoops, RunWhereTheCpuHasThem) {
 // The tiers' own detection and that of the loops agree.
 TEST(Units, AreThoseOfTheTiers) {
   for (const IsaTier& tier : isa_tiers()) {
-    for (const Unit unit : {Unit::avx2, Unit::avx512, Unit::avx512_vnni, Unit::avx512_bf16}) {
+    for (const Unit unit : {Unit::avx2, Unit::avx_vnni, Unit::avx512, Unit::avx512_vnni,
+                            Unit::avx512_bf16}) {
       if (tier.available && tier.name == std::string(unit_name(unit))) {
         EXPECT_TRUE(has_unit(unit)) << tier.name;
       }

@@ -36,7 +36,7 @@ TEST(AutomaticCompute, OtherWeightsTiersAndTheReferenceAreF32) {
     EXPECT_EQ(automatic_compute(weights, MatmulBackend::automatic, Isa::amx, true),
               ComputeType::f32);
   }
-  for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512, Isa::avx512_vnni}) {
+  for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx_vnni, Isa::avx512, Isa::avx512_vnni}) {
     EXPECT_EQ(automatic_compute(DType::bf16, MatmulBackend::automatic, isa, false),
               ComputeType::f32);
   }

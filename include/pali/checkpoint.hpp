@@ -56,8 +56,9 @@ struct ConvertOptions {
   // several times, it runs the same requests.
   std::function<void(const Engine&)> calibrate;
   EngineOptions engine;  // of that engine: threads, isa, matmul, preprocess
-  // Matrices whose products with those activations err by more than this in int4, as a root mean
-  // square, become int8. Small models need it: pali-mini chooses f32's token in 97 % of all steps.
+  // Matrices whose products with those activations err by more than this, as a root mean square,
+  // take the next wider type: int8 after int4, bf16 after int8. Small models need it: pali-mini in
+  // int4 chooses f32's token in 97 % of all steps.
   double max_product_error = 0.02;
   std::filesystem::path output;
 };

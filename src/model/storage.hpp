@@ -21,7 +21,8 @@ inline constexpr double kMostInt8Error = 0.02;
 struct Calibration {
   const Context& context;
   ConstMat moments;  // the sum of x^T x of its activations
-  // int4 whose products err by more than this (QuantisationError::products) becomes int8.
+  // Integers whose products err by more than this (QuantisationError::products) take the next wider
+  // type, whatever their weights say.
   double most_error = 0;
 };
 

@@ -165,7 +165,7 @@ void add_convert(CLI::App& app) {
       ->check(not_empty())
       ->type_name("IN.jsonl");
   verb.add_option("--max-error", arguments->max_error,
-                  "With --calibrate: int4 whose products err by more percent becomes int8")
+                  "With --calibrate: what errs by more percent in its products takes a wider type")
       ->check(positive_or_zero())
       ->type_name("X=" + format("%g", 100 * options.max_product_error));
   accept_machine_options(verb, options.engine, "Of --calibrate, which multiplies in f32");

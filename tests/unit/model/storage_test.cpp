@@ -164,6 +164,11 @@ TEST(StoredForm, CalibratedIntegersStayWhereTheirProductsServe) {
   EXPECT_EQ(eight.refusal()->type, DType::i4);
   EXPECT_EQ(eight.refusal()->error.products, four.error()->products);
   EXPECT_LT(eight.error()->products, four.error()->products);
+  calibration.most_error = eight.error()->products / 2;
+  const StoredForm wide(matrix.tensor, DType::i4, &calibration);
+  EXPECT_EQ(wide.type(), DType::bf16);
+  EXPECT_EQ(wide.refusal()->error.products, eight.error()->products);
+  calibration.most_error = 2 * eight.error()->products;
 
   // Moments that say nothing: plain rounding.
   for (int64_t i = 0; i < 96; ++i) std::fill_n(moments.row(i), 96, 0.0f);

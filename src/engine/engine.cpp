@@ -15,7 +15,10 @@ namespace {
 constexpr size_t kBatch = 8;
 
 const char* compute_name(ComputeType type) {
-  return type == ComputeType::int8 ? "int8" : type == ComputeType::bf16 ? "bf16" : "f32";
+  return type == ComputeType::int8    ? "int8"
+         : type == ComputeType::int16 ? "int16"
+         : type == ComputeType::bf16  ? "bf16"
+                                      : "f32";
 }
 
 const char* backend_name(MatmulBackend backend) {
@@ -55,10 +58,12 @@ Pipeline pipeline_of(Preprocess preprocess) {
 ComputeType resolve_compute(const EngineOptions& options, Isa isa, const std::string& dtype) {
   switch (options.compute) {
     case ComputeType::int8:
+    case ComputeType::int16:
       if (dtype == weight_name(DType::i8) || dtype == weight_name(DType::i4)) {
-        return ComputeType::int8;
+        return options.compute;
       }
-      throw Error(ErrorCode::unsupported, "int8 products need int8 or int4 weights, found " +
+      throw Error(ErrorCode::unsupported, std::string(compute_name(options.compute)) +
+                                              " products need int8 or int4 weights, found " +
                                               dtype + " (--compute); add --dtype int8");
     case ComputeType::bf16:
       if (isa >= Isa::avx512_bf16) return ComputeType::bf16;

@@ -15,12 +15,12 @@
 namespace pali {
 namespace {
 
-constexpr int64_t kRows = 32;                    // of W in a panel, and of x in a panel: two tiles
-constexpr int64_t kDepth = 64;                   // of K in one step
-constexpr int64_t kMany = 1 << 20;               // rows of W: as long shares as may be
-constexpr int64_t kStep = 2 * kTile;             // bytes of a panel, for one step of K
-constexpr int64_t kBlock = kRows * kRows;        // sums of a block, in four tiles
-constexpr int64_t kSteps = kInt8Group / kDepth;  // of a group: as many as a block has tiles
+constexpr int64_t kRows = 32;              // of W in a panel, and of x in a panel: two tiles
+constexpr int64_t kDepth = 64;             // of K in one step
+constexpr int64_t kMany = 1 << 20;         // rows of W: as long shares as may be
+constexpr int64_t kStep = 2 * kTile;       // bytes of a panel, for one step of K
+constexpr int64_t kBlock = kRows * kRows;  // sums of a block, in four tiles
+constexpr int64_t kSteps = kIntegerGroup / kDepth;  // of a group: as many as a block has tiles
 static_assert(kSteps == 4);
 
 constexpr TileConfig kConfig = whole_tiles();  // 0-3 sums, 4-5 rows of W, 6-7 activations
@@ -42,15 +42,15 @@ void pack_activations(const float* x, int64_t x_stride, int64_t m, int64_t first
   const int64_t steps = ceil_div(k, kDepth), end = first + columns;
   float* scales = reinterpret_cast<float*>(panel + steps * kStep);
   for (int64_t half = 0; half < 2 && half * 16 < m; ++half) {
-    for (int64_t g = first / kInt8Group; g < int8_groups(end); ++g) {
-      alignas(64) std::byte rows[16][kInt8Group];
-      const int64_t begin = g * kInt8Group;
+    for (int64_t g = first / kIntegerGroup; g < int8_groups(end); ++g) {
+      alignas(64) std::byte rows[16][kIntegerGroup];
+      const int64_t begin = g * kIntegerGroup;
       for (int64_t i = 0; i < 16; ++i) {
         const int64_t row = half * 16 + i;
         int32_t sum;
         // No row: as one of zeros.
         quantise_group<Avx512, Avx512Bytes>(x + smaller(row, m - 1) * x_stride + begin - first,
-                                            row < m ? smaller(end - begin, kInt8Group) : 0,
+                                            row < m ? smaller(end - begin, kIntegerGroup) : 0,
                                             scales + g * kRows + row, &sum, rows[i]);
       }
       for (int64_t s = 0; s < kSteps && g * kSteps + s < steps; ++s) {
@@ -255,18 +255,18 @@ void multiply(const FusedGemmArgs& args) {
 }  // namespace
 
 void fill_amx_int8(KernelTable& table) {
-  table.fused_int8 = {.rows = kRows,
-                      .w_rows = kRows,
-                      .least_rows = kMany,
-                      .k_step = kInt8Group,
-                      .element_bytes = 1,
-                      .panel_bytes = panel_bytes,
-                      .scratch_bytes = scratch_bytes,
-                      .pack_activations = pack_activations,
-                      .multiply = multiply};
+  table.int8.by_int8 = {.rows = kRows,
+                        .w_rows = kRows,
+                        .least_rows = kMany,
+                        .k_step = kIntegerGroup,
+                        .element_bytes = 1,
+                        .panel_bytes = panel_bytes,
+                        .scratch_bytes = scratch_bytes,
+                        .pack_activations = pack_activations,
+                        .multiply = multiply};
   // A group of int4 weights would fill half of a tile's depth, and its sums be stored each time:
   // tiles of bf16 are ahead.
-  table.fused_int4 = {};
+  table.int8.by_int4 = {};
 }
 
 }  // namespace pali

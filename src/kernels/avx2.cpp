@@ -11,9 +11,12 @@ namespace pali {
 
 void fill_avx2(KernelTable& table) {
   fill<Avx2, 6, 2>(table);
-  table.fused_int8 = fused_int8<Avx2, Avx2Pairs, KernelType::int8, 4, 2>();
-  table.fused_int4 = fused_int8<Avx2, Avx2Nibbles, KernelType::int4, 4, 2>();
-  table.gemv_int8 = gemv_int8<Avx2, Avx2Bytes>();
+  table.int8.by_int8 = fused_integers<Avx2, Avx2Pairs, KernelType::int8, 4, 2>();
+  table.int8.by_int4 = fused_integers<Avx2, Avx2Nibbles, KernelType::int4, 4, 2>();
+  table.int8.gemv = gemv_integers<Avx2, Avx2Bytes>();
+  table.int16.by_int8 = fused_integers<Avx2, Avx2Words, KernelType::int8, 4, 2>();
+  table.int16.by_int4 = fused_integers<Avx2, Avx2Words, KernelType::int4, 4, 2>();
+  table.int16.gemv = gemv_integers<Avx2, Avx2Words>();
 }
 
 }  // namespace pali

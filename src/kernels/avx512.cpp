@@ -11,9 +11,12 @@ namespace pali {
 
 void fill_avx512(KernelTable& table) {
   fill<Avx512, 6, 4>(table);
-  table.fused_int8 = fused_int8<Avx512, Avx512Pairs, KernelType::int8, 6, 4>();
-  table.fused_int4 = fused_int8<Avx512, Avx512Nibbles, KernelType::int4, 6, 4>();
-  table.gemv_int8 = gemv_int8<Avx512, Avx512Bytes>();
+  table.int8.by_int8 = fused_integers<Avx512, Avx512Pairs, KernelType::int8, 6, 4>();
+  table.int8.by_int4 = fused_integers<Avx512, Avx512Nibbles, KernelType::int4, 6, 4>();
+  table.int8.gemv = gemv_integers<Avx512, Avx512Bytes>();
+  table.int16.by_int8 = fused_integers<Avx512, Avx512Words, KernelType::int8, 6, 4>();
+  table.int16.by_int4 = fused_integers<Avx512, Avx512Words, KernelType::int4, 6, 4>();
+  table.int16.gemv = gemv_integers<Avx512, Avx512Words>();
 }
 
 }  // namespace pali

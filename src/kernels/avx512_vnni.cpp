@@ -1,4 +1,5 @@
-// The avx512_vnni tier: products of int8 by int8 four columns at a time (VPDPBUSD). Its float
+// The avx512_vnni tier: products of bytes four columns at a time (VPDPBUSD), and of 16-bit integers
+// two at a time (VPDPWSSD), added to their sums at once. Its float
 // kernels are avx512's.
 #include <immintrin.h>
 
@@ -26,12 +27,23 @@ struct Avx512Quads : Avx512Bytes {
   }
 };
 
+struct Avx512QuickWords : Avx512Words {
+  static V dot(V sums, V x, V w) { return _mm512_dpwssd_epi32(sums, x, w); }
+  static V dot_nibbles(V sums, const Nibbles& n, const std::byte* x) {
+    for (int c = 0; c < 4; ++c) sums = dot(sums, n.words[c], load(x + c * 64));
+    return sums;
+  }
+};
+
 }  // namespace
 
 void fill_avx512_vnni(KernelTable& table) {
-  table.fused_int8 = fused_int8<Avx512, Avx512Quads, KernelType::int8, 6, 4>();
-  table.fused_int4 = fused_int8<Avx512, Avx512Quads, KernelType::int4, 6, 4>();
-  table.gemv_int8 = gemv_int8<Avx512, Avx512Quads>();
+  table.int8.by_int8 = fused_integers<Avx512, Avx512Quads, KernelType::int8, 6, 4>();
+  table.int8.by_int4 = fused_integers<Avx512, Avx512Quads, KernelType::int4, 6, 4>();
+  table.int8.gemv = gemv_integers<Avx512, Avx512Quads>();
+  table.int16.by_int8 = fused_integers<Avx512, Avx512QuickWords, KernelType::int8, 6, 4>();
+  table.int16.by_int4 = fused_integers<Avx512, Avx512QuickWords, KernelType::int4, 6, 4>();
+  table.int16.gemv = gemv_integers<Avx512, Avx512QuickWords>();
 }
 
 }  // namespace pali

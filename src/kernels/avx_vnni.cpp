@@ -33,6 +33,7 @@ struct AvxVnniQuads : Avx2Bytes {
   // A quarter of a group of x meets 2 groups of int4 weights, whose sums come out in four lanes
   // each.
   static constexpr int64_t kUnit = 32;
+  static constexpr Nibble nibble_at(int e) { return {e % 32, e >= 32}; }
   struct Nibbles {
     V low, high;
   };
@@ -46,12 +47,23 @@ struct AvxVnniQuads : Avx2Bytes {
   static __m256 nibble_scales(const std::byte* p) { return Avx2::group_scales(p); }
 };
 
+struct AvxVnniWords : Avx2Words {
+  static V dot(V sums, V x, V w) { return _mm256_dpwssd_avx_epi32(sums, x, w); }
+  static V dot_nibbles(V sums, const Nibbles& n, const std::byte* x) {
+    for (int c = 0; c < 4; ++c) sums = dot(sums, n.words[c], load(x + c * 32));
+    return sums;
+  }
+};
+
 }  // namespace
 
 void fill_avx_vnni(KernelTable& table) {
-  table.fused_int8 = fused_int8<Avx2, AvxVnniQuads, KernelType::int8, 6, 2>();
-  table.fused_int4 = fused_int8<Avx2, AvxVnniQuads, KernelType::int4, 6, 2>();
-  table.gemv_int8 = gemv_int8<Avx2, AvxVnniQuads>();
+  table.int8.by_int8 = fused_integers<Avx2, AvxVnniQuads, KernelType::int8, 6, 2>();
+  table.int8.by_int4 = fused_integers<Avx2, AvxVnniQuads, KernelType::int4, 6, 2>();
+  table.int8.gemv = gemv_integers<Avx2, AvxVnniQuads>();
+  table.int16.by_int8 = fused_integers<Avx2, AvxVnniWords, KernelType::int8, 6, 2>();
+  table.int16.by_int4 = fused_integers<Avx2, AvxVnniWords, KernelType::int4, 6, 2>();
+  table.int16.gemv = gemv_integers<Avx2, AvxVnniWords>();
 }
 
 }  // namespace pali

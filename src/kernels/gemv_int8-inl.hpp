@@ -1,24 +1,27 @@
-// y = x W^T for few rows of x in int8: W, int8 or int4, is streamed once from where it lies, as in
-// gemv-inl.hpp, and multiplied as it is. Included once by each ISA source.
+// y = x W^T for few rows of x as integers: W, int8 or int4, is streamed once from where it lies, as
+// in gemv-inl.hpp, and multiplied as it is. Included once by each ISA source.
 //
 // int8: a group of x has one integer sum with a row of W. Four such sums are added up over their
 // lanes together, and go on as four floats. int4: a group of W is 16 bytes, within one part of a
 // vector, so sums of groups stay in lanes of their own, each with its scale, to the end of the row.
-// Nibbles stay unsigned: what the 8 too many make of x is in the sums from the start.
 //
 // The ways to multiply signed bytes where no instruction does were as fast as each other on Zen 3;
-// widening both sides to 16 bits was not (0.8 times).
+// widening both sides to 16 bits costs a fifth at one row of x, and pays from four on: then x may
+// as well be int16.
 //
-// I: the integers that go with S, as in int8-inl.hpp and packed as bytes; of int8 weights
-//   kBytes, weights(p)     of a vector; a vector of them, ready for dot()
-//   dot(sums, x, weights)  exact for every x of [-127, 127]
+// I: the integers that go with S, as in int8-inl.hpp; of int8 weights
+//   kBytes, weights(p)     of W that meet a vector of x; a vector of them, ready for dot()
+//   dot(sums, x, weights)  exact for every x of [-kMost, kMost]
 //   four_sums(a, b, c, d)  the sum over each one's lanes
 //   first_lane(p)          the dword at p, zeros behind it
 // and of int4 weights
 //   kUnit, nibbles(p)      bytes of W taken at once; these
-//   dot_nibbles(start, nibbles, x)  start + their products; x lies vector after vector of W, what
-//                          meets its low nibbles first
+//   nibble_at(e)           where element e of a packed unit of x belongs: a byte of W, and which
+//                          half of it
+//   dot_nibbles(start, nibbles, x)  start + their products
 //   nibble_scales(p)       of the groups, where dot_nibbles has their sums
+//   kSignedNibbles         else they stay unsigned: what the 8 too many make of x is in the sums
+//                          from the start
 //   negate, store
 #pragma once
 
@@ -29,16 +32,20 @@ namespace pali {
 namespace {
 
 // A packed row: integers, then what the groups' sums start at (one integer for int8, a vector's
-// lanes for int4), then the groups' scales.
+// lanes for unsigned int4), then the groups' scales.
 template <class I, KernelType kType>
 struct GemvInt8Row {
   static constexpr bool kInt4 = kType == KernelType::int4;
-  static constexpr int64_t kWeightBytes = kInt4 ? kInt8Group / 2 : kInt8Group;  // of W, a group
+  static constexpr int64_t kWeightBytes =
+      kInt4 ? kIntegerGroup / 2 : kIntegerGroup;  // of W, a group
   static constexpr int64_t kUnits = kInt4 ? kWeightBytes / I::kUnit : 1;
-  static constexpr int64_t kStartBytes = kInt4 ? kUnits * I::kBytes : 4;
+  static constexpr int64_t kElement = 4 / I::kQuad;  // bytes of an integer
+  static constexpr int64_t kXBytes = kIntegerGroup * kElement;
+  static constexpr int64_t kUnitStart = kInt4 && I::kSignedNibbles ? 0 : sizeof(typename I::V);
+  static constexpr int64_t kStartBytes = kInt4 ? kUnits * kUnitStart : 4;
 
   explicit GemvInt8Row(int64_t k)
-      : starts(int8_groups(k) * kInt8Group), scales(starts + int8_groups(k) * kStartBytes) {}
+      : starts(int8_groups(k) * kXBytes), scales(starts + int8_groups(k) * kStartBytes) {}
   int64_t starts;
   int64_t scales;
 
@@ -49,32 +56,49 @@ struct GemvInt8Row {
   }
 };
 
-// A group's 256 integers in the order in which nibbles come out of vectors of W, and where the sums
-// of those start: at 8 times x too few.
+// Columns of a group of x in the order in which the nibbles of whole groups of W meet them.
+template <class I>
+struct NibbleOrder {
+  constexpr NibbleOrder() : column() {
+    for (int e = 0; e < kIntegerGroup; ++e) {
+      const int in_unit = e % static_cast<int>(2 * I::kUnit);
+      const auto at = I::nibble_at(in_unit);
+      const int byte = (e - in_unit) / 2 + at.byte;
+      column[e] = static_cast<uint8_t>(byte / 16 * 32 + byte % 16 + (at.high ? 16 : 0));
+    }
+  }
+  uint8_t column[kIntegerGroup];
+};
+
+// A group's integers in that order, and where the sums of unsigned nibbles start: at 8 times x too
+// few. q: zeros behind the `count` columns.
 template <class I>
 void arrange_for_int4(const std::byte* q, int64_t count, std::byte* out, std::byte* starts) {
   using Row = GemvInt8Row<I, KernelType::int4>;
-  constexpr int64_t kGroup = 32, kHalf = 16, kGroups = I::kBytes / kHalf;  // groups in a vector
-  for (int64_t v = 0; v < Row::kWeightBytes / I::kBytes; ++v) {
-    std::byte* low = out + v * 2 * I::kBytes;
-    std::byte* high = low + I::kBytes;
-    for (int64_t g = 0; g < kGroups; ++g) {
-      const int64_t first = (v * kGroups + g) * kGroup;
-      // A short group has the second half of its weights in its high nibbles.
-      const int64_t left = count - first;
-      const int64_t half = left >= kGroup || left <= 0 ? kHalf : (left + 1) / 2;
-      for (int64_t b = 0; b < kHalf; ++b) {  // beyond `count`, q is zero
-        low[g * kHalf + b] = b < half ? q[first + b] : std::byte{0};
-        high[g * kHalf + b] = b < half ? q[first + half + b] : std::byte{0};
-      }
+  constexpr NibbleOrder<I> kOrder;
+  constexpr int64_t kGroup = 32, kHalf = 16;
+  const int64_t whole = count / kGroup * kGroup;
+  for (int64_t e = 0; e < kIntegerGroup; ++e) {
+    int64_t column = kOrder.column[e];
+    const int64_t first = column / kGroup * kGroup, left = count - first;
+    if (first >= whole && left > 0) {
+      // A short group has the second half of its weights in its high nibbles; and q holds zeros
+      // where a byte has none.
+      const int64_t half = (left + 1) / 2, byte = column % kHalf;
+      const bool high = column % kGroup >= kHalf;
+      column = byte < half ? first + byte + (high ? half : 0) : kIntegerGroup;
     }
+    __builtin_memcpy(out + e * Row::kElement, q + column * Row::kElement, Row::kElement);
   }
-  alignas(64) std::byte eights[I::kUnit];
-  for (std::byte& pair : eights) pair = std::byte{0x88};
-  const auto weights = I::nibbles(eights);
-  for (int64_t u = 0; u < Row::kUnits; ++u) {
-    const auto eightfold = I::dot_nibbles(I::zero(), weights, out + 2 * u * I::kUnit);
-    I::store(starts + u * I::kBytes, I::negate(eightfold));
+  if constexpr (!I::kSignedNibbles) {
+    alignas(64) std::byte eights[I::kUnit];
+    for (std::byte& pair : eights) pair = std::byte{0x88};
+    const auto weights = I::nibbles(eights);
+    for (int64_t u = 0; u < Row::kUnits; ++u) {
+      const auto eightfold =
+          I::dot_nibbles(I::zero(), weights, out + 2 * u * I::kUnit * Row::kElement);
+      I::store(starts + u * Row::kUnitStart, I::negate(eightfold));
+    }
   }
 }
 
@@ -82,16 +106,16 @@ template <class S, class I, KernelType kType>
 void gemv_int8_pack_as(const float* x, int64_t k, std::byte* out) {
   const GemvInt8Row<I, kType> row(k);
   for (int64_t g = 0; g < int8_groups(k); ++g) {
-    const int64_t first = g * kInt8Group, count = smaller(k - first, kInt8Group);
+    const int64_t first = g * kIntegerGroup, count = smaller(k - first, kIntegerGroup);
     std::byte* scale = out + row.scales + g * 4;
     int32_t sum;
     float value;
     if constexpr (kType == KernelType::int4) {
-      alignas(64) std::byte q[kInt8Group + 16];
+      alignas(64) std::byte q[row.kXBytes + 64] = {};
       quantise_group<S, I>(x + first, count, &value, &sum, q);
-      arrange_for_int4<I>(q, count, out + g * kInt8Group, out + row.starts + g * row.kStartBytes);
+      arrange_for_int4<I>(q, count, out + g * row.kXBytes, out + row.starts + g * row.kStartBytes);
     } else {
-      quantise_group<S, I>(x + first, count, &value, &sum, out + g * kInt8Group);
+      quantise_group<S, I>(x + first, count, &value, &sum, out + g * row.kXBytes);
       const int32_t start = -I::kOffset * sum;
       __builtin_memcpy(out + row.starts + g * 4, &start, sizeof(start));
     }
@@ -124,7 +148,7 @@ struct GemvInt8Block {
   const std::byte* x;
   int64_t x_bytes, row_step, ahead;
 
-  static constexpr int64_t kScaleBytes = kInt8Group / 32 * 2;  // of int4, a group of x
+  static constexpr int64_t kScaleBytes = kIntegerGroup / 32 * 2;  // of int4, a group of x
   const std::byte* w(int64_t j) const { return args.w + rows.first * args.w_stride + j * row_step; }
   const std::byte* scales(int64_t j) const {
     const int64_t bytes = Row::kInt4 ? (args.k + 31) / 32 * 2 : 4;
@@ -145,7 +169,7 @@ inline void copy_rest(const std::byte* from, int64_t bytes, std::byte (&to)[kByt
 template <int kRows, class Block, class Group>
 [[gnu::always_inline]] inline void for_each_group(const Block& block, Group&& group) {
   using Row = typename Block::Row;
-  const int64_t whole = block.args.k / kInt8Group;
+  const int64_t whole = block.args.k / kIntegerGroup;
   for (int64_t g = 0; g < whole; ++g) {
     const std::byte* w[kRows];
     const std::byte* scales[kRows];
@@ -155,7 +179,7 @@ template <int kRows, class Block, class Group>
     });
     group(w, scales, g);
   }
-  const int64_t left = block.args.k - whole * kInt8Group;
+  const int64_t left = block.args.k - whole * kIntegerGroup;
   if (left == 0) return;
   alignas(64) std::byte rest[kRows][Row::kWeightBytes], rest_scales[kRows][Block::kScaleBytes];
   const std::byte* w[kRows];
@@ -193,7 +217,7 @@ void gemv_int8_block(const GemvArgs& args, int64_t i, const GemvRows& rows) {
   unroll<kFours>([&](auto f) __attribute__((always_inline)) { totals[f] = _mm_setzero_ps(); });
   for_each_group<kRows>(
       block, [&](const auto& w, const auto&, int64_t g) __attribute__((always_inline)) {
-        const std::byte* x = block.x + g * kInt8Group;
+        const std::byte* x = block.x + g * Row::kXBytes;
         V sums[kFours * 4];  // of row j of W and row m of x at j * kM + m
         unroll<kFours * 4>([&](auto t) __attribute__((always_inline)) {
           const std::byte* start = block.x + t % kM * block.x_bytes + block.row.starts + g * 4;
@@ -209,7 +233,7 @@ void gemv_int8_block(const GemvArgs& args, int64_t i, const GemvRows& rows) {
               const typename I::Weights weights = I::weights(w[j] + at);
               unroll<kM>([&](auto m) __attribute__((always_inline)) {
                 V& sum = sums[j * kM + m];
-                sum = I::dot(sum, I::load(x + m * block.x_bytes + at), weights);
+                sum = I::dot(sum, I::load(x + m * block.x_bytes + at * Row::kElement), weights);
                 __asm__("" : "+v"(sum));  // a register's: gcc 12 adds pairs first, and spills
               });
             });
@@ -247,8 +271,9 @@ void gemv_int4_block(const GemvArgs& args, int64_t i, const GemvRows& rows) {
                          __attribute__((always_inline)) { totals[t / kM][t % kM] = S::zero(); });
   for_each_group<kRows>(
       block, [&](const auto& w, const auto& scales, int64_t g) __attribute__((always_inline)) {
-        const std::byte* x = block.x + g * kInt8Group;
-        const std::byte* starts = block.x + block.row.starts + g * Row::kStartBytes;
+        const std::byte* x = block.x + g * Row::kXBytes;
+        [[maybe_unused]] const std::byte* starts =
+            block.x + block.row.starts + g * Row::kStartBytes;
         F sums[kRows][kM];
         if constexpr (S::asks_ahead(kType)) {
           ask_ahead<kRows>(block, w, 0);
@@ -259,9 +284,12 @@ void gemv_int4_block(const GemvArgs& args, int64_t i, const GemvRows& rows) {
             const auto nibbles = I::nibbles(w[j] + u * I::kUnit);
             const F scale = I::nibble_scales(scales[j] + u * I::kUnit / 8);
             unroll<kM>([&](auto m) __attribute__((always_inline)) {
-              const V start = I::load(starts + m * block.x_bytes + u * I::kBytes);
-              const F products = I::to_float(
-                  I::dot_nibbles(start, nibbles, x + m * block.x_bytes + 2 * u * I::kUnit));
+              V start = I::zero();
+              if constexpr (!I::kSignedNibbles) {
+                start = I::load(starts + m * block.x_bytes + u * Row::kUnitStart);
+              }
+              const F products = I::to_float(I::dot_nibbles(
+                  start, nibbles, x + m * block.x_bytes + 2 * u * I::kUnit * Row::kElement));
               sums[j][m] = u == 0 ? S::mul(products, scale) : S::fma(products, scale, sums[j][m]);
             });
           });
@@ -314,7 +342,7 @@ void gemv_int8_multiply(const GemvArgs& args) {
 }
 
 template <class S, class I>
-GemvKernels gemv_int8() {
+GemvKernels gemv_integers() {
   return {gemv_int8_pack<S, I>, gemv_int8_multiply<S, I>};
 }
 

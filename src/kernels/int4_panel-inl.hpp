@@ -1,12 +1,12 @@
-// Rows of int4 weights as panels for products by int8 activations (int8-inl.hpp), over a vector
-// class S and its integers I. Included once by each ISA source.
+// Rows of int4 weights as panels for products by integers (int8-inl.hpp), over a vector class S and
+// its integers I. Included once by each ISA source.
 //
-// A panel holds kVectors * S::kLanes rows, group of W after group: eight steps of a dword a row,
-// four columns as bytes, 8 too many each; then the group's scales in f32, one a row. What lies
-// behind the last column is whatever: x is zero there.
+// A panel holds kVectors * S::kLanes rows, group of W after group: steps of a dword a row, I::kQuad
+// columns, 8 too many each; then the group's scales in f32, one a row. What lies behind the last
+// column is whatever: x is zero there.
 //
-// I: of the integers in int8-inl.hpp those packed as bytes, and
-//   low_nibbles(F), high_nibbles(F)   of each byte
+// I: of the integers in int8-inl.hpp
+//   columns<kPart>(F)   of dwords of nibbles, as dwords of the panel: the low ones, then the high
 //   store(p, V)
 #pragma once
 
@@ -16,7 +16,6 @@ namespace pali {
 namespace {
 
 constexpr int64_t kInt4Group = 32;              // columns with one scale
-constexpr int64_t kInt4Steps = kInt4Group / 4;  // of a group
 constexpr int64_t kInt4Bytes = kInt4Group / 2;  // of a whole group of a row in its file
 
 constexpr int64_t int4_groups(int64_t k) { return (k + kInt4Group - 1) / kInt4Group; }
@@ -38,9 +37,10 @@ template <class S, class I, int kVectors>
 struct Int4Panel {
   using F = typename S::F;
   static constexpr int64_t kNr = kVectors * S::kLanes;
-  static constexpr int64_t kGroupStep = kNr * (kInt4Group + 4);  // bytes
-  static constexpr int64_t kDepth = S::kLanes * 4 * 2;           // columns turned at once
-  static constexpr int64_t kScales = kNr * kInt4Group;           // where a group's scales lie
+  static constexpr int kSteps = kInt4Group / I::kQuad;  // of a group
+  static constexpr int64_t kScales = kNr * kSteps * 4;  // where a group's scales lie
+  static constexpr int64_t kGroupStep = kScales + kNr * 4;
+  static constexpr int64_t kDepth = S::kLanes * 4 * 2;  // columns turned at once
 
   // Columns [0, kc) of n <= kNr rows of W, and the scales of their groups; scale_stride in bytes.
   static void pack(const std::byte* w, int64_t stride, const std::byte* scales,
@@ -54,7 +54,8 @@ struct Int4Panel {
   }
 
  private:
-  // A dword of a row is two of the panel: its low nibbles, and four steps later its high ones.
+  // A dword of a row is some of the panel: of its low nibbles, and half a group later of its high
+  // ones.
   static void pack_nibbles(const std::byte* w, int64_t stride, int64_t rows, int64_t kc,
                            std::byte* to) {
     for (int64_t k = 0; k < kc; k += kDepth, to += kDepth / kInt4Group * kGroupStep) {
@@ -71,10 +72,14 @@ struct Int4Panel {
       });
       S::transpose(r);
       unroll<S::kLanes>([&](auto i) __attribute__((always_inline)) {
-        constexpr int64_t kHalf = kInt4Steps / 2;
-        std::byte* step = to + i / kHalf * kGroupStep + i % kHalf * kNr * 4;
-        I::store(step, I::low_nibbles(r[i]));
-        I::store(step + kHalf * kNr * 4, I::high_nibbles(r[i]));
+        constexpr int kDwords = static_cast<int>(kInt4Bytes / 4), kParts = kSteps / kDwords;
+        std::byte* group = to + i / kDwords * kGroupStep;
+        unroll<kParts>([&](auto part) __attribute__((always_inline)) {
+          constexpr int kHalf = kParts / 2;
+          constexpr int kFirst = part / kHalf * kSteps / 2 + part % kHalf;
+          I::store(group + (kFirst + i % kDwords * kHalf) * kNr * 4,
+                   I::template columns<part.value>(r[i]));
+        });
       });
     }
   }

@@ -1,5 +1,5 @@
-// Products of int8 activations by int8 or int4 weights with integer sums, over a vector class S and
-// its integers I (below). Included once by each ISA source.
+// Products of activations as integers, int8 or int16, by int8 or int4 weights with integer sums,
+// over a vector class S and its integers I (below). Included once by each ISA source.
 //
 // Rows of W are packed into panels of kNr rows, turned so that a dword holds one row's next kQuad
 // columns: four bytes where the CPU multiplies unsigned by signed bytes (W is the unsigned one,
@@ -14,6 +14,7 @@ namespace {
 
 // I: the integers that go with S.
 //   V, kQuad, kOffset       a vector; columns in a dword; what is added to W (128 or 0)
+//   kMost                   the largest integer of x
 //   zero, set, load, broadcast(p): the dword at p in all lanes
 //   dot(sums, x, w)         sums += products of the dwords, kQuad at a time
 //   to_float, round(F)      to nearest even
@@ -25,14 +26,15 @@ namespace {
 // no sum of a group of W is larger than 16 * 8 * 127, and what dot() goes through on the way may
 // wrap around.
 //   store, negate           of such sums
-constexpr int64_t int8_groups(int64_t k) { return (k + kInt8Group - 1) / kInt8Group; }
+constexpr int64_t int8_groups(int64_t k) { return (k + kIntegerGroup - 1) / kIntegerGroup; }
 
 constexpr int64_t kInt8Lines = 64;
 inline int64_t int8_whole_lines(int64_t bytes) {
   return (bytes + kInt8Lines - 1) / kInt8Lines * kInt8Lines;
 }
 
-// count <= kInt8Group values as integers, zeros behind them; the group's scale and sum of integers.
+// count <= kIntegerGroup values as integers, zeros behind them; the group's scale and sum of
+// integers.
 template <class S, class I>
 void quantise_group(const float* x, int64_t count, float* scale, int32_t* sum, std::byte* out) {
   constexpr int64_t kLanes = S::kLanes, kBytes = 4 / I::kQuad;
@@ -47,13 +49,14 @@ void quantise_group(const float* x, int64_t count, float* scale, int32_t* sum, s
   *sum = 0;
   if (!finite || highest < 0x1p-100f) {
     *scale = finite ? 0.0f : __builtin_nanf("");
-    for (int64_t i = 0; i < kInt8Group * kBytes; ++i) out[i] = std::byte{0};
+    for (int64_t i = 0; i < kIntegerGroup * kBytes; ++i) out[i] = std::byte{0};
     return;
   }
-  *scale = highest / 127.0f;
-  const auto inverse = S::set(127.0f / highest);
+  constexpr float kMost = I::kMost;
+  *scale = highest / kMost;
+  const auto inverse = S::set(kMost / highest);
   auto total = I::zero();
-  for (int64_t i = 0; i < kInt8Group; i += kLanes) {
+  for (int64_t i = 0; i < kIntegerGroup; i += kLanes) {
     const auto q = i < count
                        ? I::round(S::mul(load_lanes<S>(x + i, smaller(count - i, kLanes)), inverse))
                        : I::zero();
@@ -66,12 +69,13 @@ void quantise_group(const float* x, int64_t count, float* scale, int32_t* sum, s
 // What the sums of int4 weights with a group of x start at: at 8 times x too few.
 template <class I>
 void int4_starts(const std::byte* x, std::byte* starts) {
-  alignas(64) std::byte dword[4], lanes[kInt8Lines];
-  for (std::byte& eight : dword) eight = std::byte{8};
+  constexpr int kElement = 4 / I::kQuad;
+  alignas(64) std::byte dword[4] = {}, lanes[kInt8Lines];
+  for (int i = 0; i < 4; i += kElement) dword[i] = std::byte{8};
   const auto eights = I::broadcast(dword);
-  for (int64_t g = 0; g < kInt8Group / kInt4Group; ++g) {
+  for (int64_t g = 0; g < kIntegerGroup / kInt4Group; ++g) {
     auto eightfold = I::zero();
-    for (int64_t step = 0; step < kInt4Steps; ++step, x += 4) {
+    for (int64_t step = 0; step < kInt4Group / I::kQuad; ++step, x += 4) {
       eightfold = I::dot(eightfold, I::broadcast(x), eights);
     }
     I::store(lanes, I::negate(eightfold));
@@ -82,9 +86,9 @@ void int4_starts(const std::byte* x, std::byte* starts) {
 // A packed row: integers, then the groups' scales, then what each integer sum starts at.
 template <class I, KernelType kType>
 struct Int8Row {
-  static constexpr int64_t kGroupBytes = kInt8Group * 4 / I::kQuad;
+  static constexpr int64_t kGroupBytes = kIntegerGroup * 4 / I::kQuad;
   // Integer sums of a group with a row of W.
-  static constexpr int64_t kSums = kType == KernelType::int4 ? kInt8Group / kInt4Group : 1;
+  static constexpr int64_t kSums = kType == KernelType::int4 ? kIntegerGroup / kInt4Group : 1;
   static constexpr int64_t kStartBytes = kSums * 4;
   static int64_t scales(int64_t k) { return int8_groups(k) * kGroupBytes; }
   static int64_t starts(int64_t k) { return scales(k) + int8_groups(k) * 4; }
@@ -105,7 +109,7 @@ struct Int8Product {
   static constexpr int64_t kNr = kVectors * S::kLanes;
   static constexpr int64_t kDepth = S::kLanes * I::kQuad;  // columns of W turned at once
   static constexpr int64_t kColumns = 128;                 // of y in a block
-  static_assert(kInt8Group % kDepth == 0 && kColumns % kNr == 0);
+  static_assert(kIntegerGroup % kDepth == 0 && kColumns % kNr == 0);
 
   static int64_t panel_bytes(int64_t k) { return kRows * Row::bytes(k); }
 
@@ -127,12 +131,12 @@ struct Int8Product {
       float* scales = reinterpret_cast<float*>(row + Row::scales(k));
       std::byte* starts = row + Row::starts(k);
       const float* from = x + i * x_stride - first;
-      for (int64_t g = first / kInt8Group; g < int8_groups(first + columns); ++g) {
-        const int64_t begin = g * kInt8Group;
+      for (int64_t g = first / kIntegerGroup; g < int8_groups(first + columns); ++g) {
+        const int64_t begin = g * kIntegerGroup;
         std::byte* integers = row + g * Row::kGroupBytes;
         int32_t sum;
-        quantise_group<S, I>(from + begin, smaller(first + columns - begin, kInt8Group), scales + g,
-                             &sum, integers);
+        quantise_group<S, I>(from + begin, smaller(first + columns - begin, kIntegerGroup),
+                             scales + g, &sum, integers);
         if constexpr (kInt4) {
           int4_starts<I>(integers, starts + g * Row::kStartBytes);
         } else {
@@ -197,7 +201,7 @@ struct Int8Product {
       });
     };
     if constexpr (kInt4) {
-      unroll<kInt4Steps>(step);
+      unroll<Int4::kSteps>(step);
     } else if constexpr (S::kLanes == 16) {  // else gcc 12 keeps 20 of the 24 sums on the stack
 #pragma GCC unroll 1
       for (int64_t s = 0; s < steps; ++s) {
@@ -220,8 +224,8 @@ struct Int8Product {
     const std::byte* integers = x + group * Row::kGroupBytes;
     const std::byte* scales = x + Row::scales(k) + group * 4;
     const std::byte* starts = x + Row::starts(k) + group * Row::kStartBytes;
-    for (int64_t first = 0; first < kc; first += kInt8Group) {
-      const int64_t columns = smaller(kc - first, kInt8Group);
+    for (int64_t first = 0; first < kc; first += kIntegerGroup) {
+      const int64_t columns = smaller(kc - first, kIntegerGroup);
       const auto add = [&](auto part) __attribute__((always_inline)) {
         unroll<kM>([&](auto i) __attribute__((always_inline)) {
           float scale;
@@ -263,7 +267,7 @@ struct Int8Product {
                                                          const std::byte* panel, float* parts) {
     for (int64_t first = 0; first < columns; first += kInt4Group) {
       V products[kM][kVectors];
-      multiply_steps<kM>(x, row_bytes, starts, kInt4Steps, panel, products);
+      multiply_steps<kM>(x, row_bytes, starts, Int4::kSteps, panel, products);
       // Parts stay in memory: gcc 12 would keep some in registers, and products on the stack.
       __asm__ volatile("" : : "r"(parts) : "memory");
       const float* scales = reinterpret_cast<const float*>(panel + Int4::kScales);
@@ -275,7 +279,7 @@ struct Int8Product {
           S::store(part, S::fma(I::to_float(products[i][v]), scale, before));
         });
       });
-      x += kInt4Group;
+      x += Int4::kSteps * 4;
       starts += 4;
       panel += Int4::kGroupStep;
     }
@@ -333,7 +337,7 @@ struct Int8Product {
         for (int64_t i = 0; i < args.m; i += kRows) {
           const std::byte* x = args.x + i * Row::bytes(args.k);
           for (int64_t c = 0; c < n; c += kNr) {
-            multiply_some<kRows>(args.m - i, x, args.k, k0 / kInt8Group, kc,
+            multiply_some<kRows>(args.m - i, x, args.k, k0 / kIntegerGroup, kc,
                                  panels + c / kNr * step, sums + i * sums_stride() + c, k0 != 0);
           }
         }
@@ -344,12 +348,12 @@ struct Int8Product {
 };
 
 template <class S, class I, KernelType kType, int kRows, int kVectors>
-FusedGemm fused_int8() {
+FusedGemm fused_integers() {
   using Product = Int8Product<S, I, kType, kRows, kVectors>;
   return {.rows = kRows,
           .w_rows = Product::kNr,
           .least_rows = Product::kColumns / 2,
-          .k_step = kInt8Group,
+          .k_step = kIntegerGroup,
           .element_bytes = 4 / I::kQuad,
           .panel_bytes = Product::panel_bytes,
           .scratch_bytes = Product::scratch_bytes,

@@ -19,7 +19,7 @@ enum class KernelActivation : int { none, gelu_tanh, gelu_erf, quick_gelu, silu,
 // A quantised weight (models/FORMAT.md) is an integer times its scale.
 struct GemvArgs {
   const float* x;    // [m, k] packed by GemvKernels::pack, each row 64-byte aligned
-  int64_t x_stride;  // floats, >= gemv_packed_floats(k) or gemv_int8_packed_floats(k)
+  int64_t x_stride;  // floats, >= gemv_packed_floats(k) or gemv_integer_packed_floats(k)
   int64_t m;
   const std::byte* w;       // [n, k] rows of `type`, unaligned, k contiguous
   int64_t w_stride;         // bytes between rows
@@ -113,14 +113,30 @@ struct FusedGemm {
   void (*multiply)(const FusedGemmArgs& args);
 };
 
-// Activations of int8 products: integers of [-127, 127], and a scale for each row's next so many
-// columns. Shorter groups cost: on tiles, half as many columns took 1.2 times as long.
-constexpr int64_t kInt8Group = 256;
+// Activations as integers, of [-127, 127] (int8) or [-32767, 32767] (int16), with a scale for each
+// row's next so many columns. Shorter groups cost: on tiles, half as many columns took 1.2 times as
+// long. Longer ones might overflow 32 bits: 256 products of 32767 by 128 are half of that.
+constexpr int64_t kIntegerGroup = 256;
 
-// Floats' room of a row of activations packed by KernelTable::gemv_int8.
-constexpr int64_t gemv_int8_packed_floats(int64_t k) {
-  return (k + kInt8Group - 1) / kInt8Group * (kInt8Group * 3 / 2 + 8) / 4 / 16 * 16 + 16;
+// Floats' room of a row of activations packed by IntegerKernels::gemv, of either kind.
+constexpr int64_t gemv_integer_packed_floats(int64_t k) {
+  return (k + kIntegerGroup - 1) / kIntegerGroup * (kIntegerGroup * 2 + 8) / 4 / 16 * 16 + 16;
 }
+
+// x as integers, by weights in int8 or int4. A group of activations has the scale max|x| / most,
+// and rounds x (most / max|x|) to nearest even, `most` being 127 or 32767; below 2^-100 it is zero;
+// with an infinity or a NaN in it, its row of sums is NaN.
+struct IntegerKernels {
+  // Many rows by int8: y = scale of W's row * sum of scale of x's group * (integer sum), group
+  // after group, by f32 multiply-adds of one rounding: the same bits on every tier.
+  FusedGemm by_int8;
+  // By int4: y = sum of scale of x's group * (sum of scale of W's group * (integer sum)), in the
+  // same way: the same bits on every tier. All null where there is a faster way.
+  FusedGemm by_int4;
+  // Few rows; x is what its own pack() makes in gemv_integer_packed_floats(k). By int8: the bits of
+  // by_int8. By int4: the sums of by_int4, added up in another order.
+  GemvKernels gemv;
+};
 
 // The keys that a query sees: [first, end), never empty.
 struct KeyRange {
@@ -214,19 +230,8 @@ struct KernelTable {
   // bf16 operands, f32 sums, in tile registers. Weights are bf16, int8 or int4: int8 is exact, its
   // scales multiply the sums; int4 times its scale is rounded to bf16.
   FusedGemm fused_bf16;
-  // int8 by int8. A group of activations has the scale max|x| / 127, and rounds x (127 / max|x|) to
-  // nearest even; below 2^-100 it is zero; with an infinity or a NaN in it, its row of sums is NaN.
-  // y = scale of W's row * sum of scale of x's group * (integer sum), group after group, by f32
-  // multiply-adds of one rounding: the same bits on every tier.
-  FusedGemm fused_int8;
-  // int8 by int4, rounded as above. y = sum of scale of x's group * (sum of scale of W's group *
-  // (integer sum)), group after group, by f32 multiply-adds of one rounding: the same bits on every
-  // tier. All null where fused_bf16 is faster.
-  FusedGemm fused_int4;
-  // Few rows, rounded to int8 as in fused_int8, times int8 or int4 weights; x is what its own
-  // pack() makes in gemv_int8_packed_floats(k). int8: the bits of fused_int8. int4: the sums of
-  // fused_int4, added up in another order.
-  GemvKernels gemv_int8;
+  IntegerKernels int8;   // x in int8
+  IntegerKernels int16;  // x in int16
   void (*attend_row)(const AttentionRow& row);
   AttentionKernels attention_f32;
   AttentionKernels attention_bf16;  // bf16 operands, f32 softmax; null entries: tier has none

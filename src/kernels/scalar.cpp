@@ -214,38 +214,54 @@ void multiply(const void* a, int64_t a_stride, int64_t m, const void* panel, int
                  c_stride, n, accumulate);
 }
 
-// int8 by int8 and int4: the oracle of the other tiers'.
+// Activations as integers, Q, by int8 and int4: the oracle of the other tiers'.
 // A packed row: the groups' scales, then the integers.
-int64_t int8_panel_bytes(int64_t k) {
-  const int64_t bytes = groups_of(k) * 4 + k;
+template <class Q>
+int64_t integer_panel_bytes(int64_t k) {
+  const int64_t bytes = groups_of(k) * 4 + k * static_cast<int64_t>(sizeof(Q));
   return (bytes + 63) / 64 * 64;
 }
 
-int64_t int8_scratch_bytes(int64_t, int64_t n, int64_t, int64_t) { return n * 4 + 64; }
+int64_t integer_scratch_bytes(int64_t, int64_t n, int64_t, int64_t) { return n * 4 + 64; }
 
-void pack_int8(const float* x, int64_t, int64_t, int64_t first, int64_t columns, int64_t k,
-               std::byte* panel) {
-  float* scales = reinterpret_cast<float*>(panel) + first / kInt8Group;
-  int8_t* q = reinterpret_cast<int8_t*>(panel + groups_of(k) * 4) + first;
+template <class Q>
+void pack_integers(const float* x, int64_t, int64_t, int64_t first, int64_t columns, int64_t k,
+                   std::byte* panel) {
+  float* scales = reinterpret_cast<float*>(panel) + first / kIntegerGroup;
+  Q* q = reinterpret_cast<Q*>(panel + groups_of(k) * 4) + first;
   for (int64_t g = 0; g < groups_of(columns); ++g) {
-    const int64_t begin = g * kInt8Group;
-    const int64_t count = columns - begin < kInt8Group ? columns - begin : kInt8Group;
+    const int64_t begin = g * kIntegerGroup;
+    const int64_t count = columns - begin < kIntegerGroup ? columns - begin : kIntegerGroup;
     quantise_group(x + begin, count, scales + g, q + begin);
   }
 }
 
-void multiply_int8(const FusedGemmArgs& args) {
+template <class Q>
+void multiply_integers(const FusedGemmArgs& args) {
   const KernelEpilogue& e = args.epilogue;
   float* row = reinterpret_cast<float*>(args.scratch);
   const auto part = [](const float* p, int64_t offset) { return p == nullptr ? p : p + offset; };
   for (int64_t i = 0; i < args.m; ++i) {
     for (int64_t j = 0; j < args.n; ++j) {
-      row[j] = product(args.x + i * int8_panel_bytes(args.k), args.w + j * args.w_stride,
-                       args.scales, args.type, j, args.k);
+      row[j] = product<Q>(args.x + i * integer_panel_bytes<Q>(args.k), args.w + j * args.w_stride,
+                          args.scales, args.type, j, args.k);
     }
     epilogue(row, e.bias, e.activation, part(e.gate, i * e.gate_stride),
              part(e.residual, i * e.residual_stride), args.n, args.y + i * args.y_stride);
   }
+}
+
+template <class Q>
+FusedGemm fused_integers() {
+  return {.rows = 1,
+          .w_rows = 8,
+          .least_rows = 8,
+          .k_step = kIntegerGroup,
+          .element_bytes = sizeof(Q),
+          .panel_bytes = integer_panel_bytes<Q>,
+          .scratch_bytes = integer_scratch_bytes,
+          .pack_activations = pack_integers<Q>,
+          .multiply = multiply_integers<Q>};
 }
 
 constexpr int64_t kAttentionKeys = 128;  // of one block
@@ -380,16 +396,8 @@ void fill_scalar(KernelTable& table) {
   table.gemm_f32.panels_bytes = int64_t{256} << 10;
   table.gemm_f32.pack_weights = scalar::pack_weights;
   table.gemm_f32.multiply = scalar::multiply;
-  table.fused_int8 = {.rows = 1,
-                      .w_rows = 8,
-                      .least_rows = 8,
-                      .k_step = kInt8Group,
-                      .element_bytes = 1,
-                      .panel_bytes = scalar::int8_panel_bytes,
-                      .scratch_bytes = scalar::int8_scratch_bytes,
-                      .pack_activations = scalar::pack_int8,
-                      .multiply = scalar::multiply_int8};
-  table.fused_int4 = table.fused_int8;
+  table.int8.by_int8 = table.int8.by_int4 = scalar::fused_integers<int8_t>();
+  table.int16.by_int8 = table.int16.by_int4 = scalar::fused_integers<int16_t>();
   table.attend_row = scalar::attend_row;
   table.attention_f32.queries = 64;
   table.attention_f32.keys = scalar::kAttentionKeys;

@@ -54,42 +54,47 @@ inline const std::byte* row_of(const std::byte* data, KernelType type, int64_t e
 }
 
 constexpr int64_t kInt4Group = 32;  // columns with one scale
-constexpr int64_t groups_of(int64_t k) { return (k + kInt8Group - 1) / kInt8Group; }
+constexpr int64_t groups_of(int64_t k) { return (k + kIntegerGroup - 1) / kIntegerGroup; }
 
-inline void quantise_group(const float* x, int64_t count, float* scale, int8_t* q) {
+// Q: int8_t or int16_t, the integers that activations become.
+template <class Q>
+void quantise_group(const float* x, int64_t count, float* scale, Q* q) {
+  constexpr float kMost = sizeof(Q) == 1 ? 127.0f : 32767.0f;
   float most = 0.0f;
   bool finite = true;
   for (int64_t i = 0; i < count; ++i) {
     finite = finite && fabsf(x[i]) < INFINITY;
     if (fabsf(x[i]) > most) most = fabsf(x[i]);
   }
-  *scale = most / 127.0f;
+  *scale = most / kMost;
   if (finite && most >= 0x1p-100f) {
-    const float inverse = 127.0f / most;
-    for (int64_t i = 0; i < count; ++i) q[i] = static_cast<int8_t>(lrintf(x[i] * inverse));
+    const float inverse = kMost / most;
+    for (int64_t i = 0; i < count; ++i) q[i] = static_cast<Q>(lrintf(x[i] * inverse));
     return;
   }
   *scale = finite ? 0.0f : NAN;
-  memset(q, 0, static_cast<size_t>(count));
+  memset(q, 0, static_cast<size_t>(count) * sizeof(Q));
 }
 
 // packed: the groups' scales, then the integers.
-inline float product_int8(const std::byte* packed, const std::byte* weights, int64_t k) {
+template <class Q>
+float product_int8(const std::byte* packed, const std::byte* weights, int64_t k) {
   const float* scales = reinterpret_cast<const float*>(packed);
-  const int8_t* q = reinterpret_cast<const int8_t*>(packed + groups_of(k) * 4);
+  const Q* q = reinterpret_cast<const Q*>(packed + groups_of(k) * 4);
   const int8_t* w = reinterpret_cast<const int8_t*>(weights);
   float total = 0.0f;
   for (int64_t g = 0; g < groups_of(k); ++g) {
-    const int64_t end = (g + 1) * kInt8Group < k ? (g + 1) * kInt8Group : k;
+    const int64_t end = (g + 1) * kIntegerGroup < k ? (g + 1) * kIntegerGroup : k;
     int32_t sum = 0;
-    for (int64_t i = g * kInt8Group; i < end; ++i) sum += q[i] * w[i];
+    for (int64_t i = g * kIntegerGroup; i < end; ++i) sum += q[i] * w[i];
     total = fmaf(static_cast<float>(sum), scales[g], total);
   }
   return total;
 }
 
 // Of one group of a row of int4 weights, `count` of them.
-inline int32_t sum_of_group(const int8_t* q, const std::byte* w, int64_t count) {
+template <class Q>
+int32_t sum_of_group(const Q* q, const std::byte* w, int64_t count) {
   const int64_t half = (count + 1) / 2;
   int32_t sum = 0;
   for (int64_t i = 0; i < count; ++i) {
@@ -99,15 +104,16 @@ inline int32_t sum_of_group(const int8_t* q, const std::byte* w, int64_t count) 
   return sum;
 }
 
-inline float product_int4(const std::byte* packed, const std::byte* w, const std::byte* scales,
-                          int64_t k) {
+template <class Q>
+float product_int4(const std::byte* packed, const std::byte* w, const std::byte* scales,
+                   int64_t k) {
   const float* x_scales = reinterpret_cast<const float*>(packed);
-  const int8_t* q = reinterpret_cast<const int8_t*>(packed + groups_of(k) * 4);
+  const Q* q = reinterpret_cast<const Q*>(packed + groups_of(k) * 4);
   float total = 0.0f;
   for (int64_t g = 0; g < groups_of(k); ++g) {
-    const int64_t end = (g + 1) * kInt8Group < k ? (g + 1) * kInt8Group : k;
+    const int64_t end = (g + 1) * kIntegerGroup < k ? (g + 1) * kIntegerGroup : k;
     float part = 0.0f;
-    for (int64_t i = g * kInt8Group; i < end; i += kInt4Group) {
+    for (int64_t i = g * kIntegerGroup; i < end; i += kInt4Group) {
       const int64_t count = end - i < kInt4Group ? end - i : kInt4Group;
       part = fmaf(static_cast<float>(sum_of_group(q + i, w + i / 2, count)),
                   load(scales, KernelType::f16, i / kInt4Group), part);
@@ -118,10 +124,13 @@ inline float product_int4(const std::byte* packed, const std::byte* w, const std
 }
 
 // A packed row of x times row j of int8 or int4 weights, whose bytes begin at w.
-inline float product(const std::byte* x, const std::byte* w, const std::byte* scales,
-                     KernelType type, int64_t j, int64_t k) {
-  if (type == KernelType::int8) return product_int8(x, w, k) * load(scales, KernelType::f32, j);
-  return product_int4(x, w, scales + j * ((k + kInt4Group - 1) / kInt4Group) * 2, k);
+template <class Q>
+float product(const std::byte* x, const std::byte* w, const std::byte* scales, KernelType type,
+              int64_t j, int64_t k) {
+  if (type == KernelType::int8) {
+    return product_int8<Q>(x, w, k) * load(scales, KernelType::f32, j);
+  }
+  return product_int4<Q>(x, w, scales + j * ((k + kInt4Group - 1) / kInt4Group) * 2, k);
 }
 
 }  // namespace

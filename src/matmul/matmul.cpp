@@ -90,8 +90,7 @@ void run_products(const Context& context, ConstMat x, std::span<const Product> p
   bool together = x.rows >= 1 && x.rows <= kGemvRows && products.size() <= kMost;
   for (size_t p = 0; together && p < products.size(); ++p) {
     weights[p] = products[p].weight->streamed(context.kernels);
-    together = weights[p].weight != nullptr && weights[p].rounds_x == weights[0].rounds_x &&
-               weights[p].int8 == weights[0].int8 &&
+    together = weights[p].weight != nullptr && weights[p].x == weights[0].x &&
                weights[p].weight->dtype == weights[0].weight->dtype;
   }
   if (!together) {
@@ -132,7 +131,8 @@ std::unique_ptr<PackedLinear> pack_linear(const WeightRef& weight, const MatmulP
     return std::make_unique<ObservedLinear>(pack_linear(weight, policy, declined), weight.name,
                                             *observer);
   }
-  if (policy.compute == ComputeType::int8 && !is_quantised(weight.dtype)) {
+  const bool integers = policy.compute == ComputeType::int8 || policy.compute == ComputeType::int16;
+  if (integers && !is_quantised(weight.dtype)) {
     policy.compute = policy.isa == Isa::amx ? ComputeType::bf16 : ComputeType::f32;
   }
   PALI_ASSERT(policy.isa != Isa::best);

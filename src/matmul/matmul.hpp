@@ -39,24 +39,25 @@ struct MatmulPolicy {
   MatmulBackend backend = MatmulBackend::native;  // automatic: by shape, see matmul/policy.cpp
   // f32: activations stay f32, weights are widened exactly. bf16: activations are rounded to bf16
   // where weights are bf16, or on AMX int8 or int4, and the tier multiplies them; sums stay f32.
-  // int8: activations that meet int8 or int4 weights are rounded to integers, group by group of
-  // kInt8Group (kernels/kernel_table.hpp), but for many rows of them that meet int4 on AMX; those
-  // and other products are in bf16 on AMX, else in f32.
+  // int16, int8: activations that meet int8 or int4 weights are rounded to integers, group by group
+  // of kIntegerGroup (kernels/kernel_table.hpp), but for many rows that meet int4 where the tier
+  // has no such kernel; those and other products are in bf16 on AMX, else in f32.
   ComputeType compute = ComputeType::f32;
   Isa isa = Isa::scalar;                   // the tier of the Context's kernel table
   ActivationObserver* observer = nullptr;  // outlives what is packed
 };
 
 // What ComputeType::automatic stands for: bf16 where the weights are bf16, int8 or int4 and the
-// tier multiplies them so faster than in f32, else f32. `intel`: of a CPU whose AVX512-BF16
-// products are slower than its f32 ones. Figures in matmul/policy.cpp.
+// tier multiplies them so faster than in f32, int16 in the same way beside int8 and int4, else f32.
+// `intel`: of a CPU whose AVX512-BF16 products are slower than its f32 ones. Figures in
+// matmul/policy.cpp.
 ComputeType automatic_compute(DType weights, MatmulBackend backend, Isa isa, bool intel);
 
 // A weight that few rows of x stream from where it lies.
 struct StreamedWeight {
   const WeightRef* weight = nullptr;  // rows contiguous; null: this backend has other ways
-  bool rounds_x = false;              // to bf16, as its product of many rows does
-  bool int8 = false;                  // x in int8
+  // What x is rounded to: bf16 as its product of many rows does.
+  ComputeType x = ComputeType::f32;
 };
 
 // A weight that many rows of x are packed for.

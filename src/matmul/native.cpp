@@ -24,12 +24,14 @@ class NativeLinear final : public PackedLinear {
   int64_t in() const override { return weight_.in; }
   std::string_view backend() const override { return "native"; }
   StreamedWeight streamed(const KernelTable& kernels) const override {
-    return {&weight_, compute_ == ComputeType::bf16 && weight_.dtype == DType::bf16 &&
-                          kernels.gemm_bf16.multiply != nullptr};
+    const bool bf16 = compute_ == ComputeType::bf16 && weight_.dtype == DType::bf16 &&
+                      kernels.gemm_bf16.multiply != nullptr;
+    return {&weight_, bf16 ? ComputeType::bf16 : ComputeType::f32};
   }
 
   FusedWeight fused(const KernelTable& kernels) const override {
-    const bool has = streamed(kernels).rounds_x && kernels.fused_bf16.multiply != nullptr;
+    const bool bf16 = streamed(kernels).x == ComputeType::bf16;
+    const bool has = bf16 && kernels.fused_bf16.multiply != nullptr;
     return has ? FusedWeight{&weight_, &kernels.fused_bf16} : FusedWeight{};
   }
 
@@ -37,7 +39,7 @@ class NativeLinear final : public PackedLinear {
     check_run(*this, x, y, epilogue);
     if (x.rows == 0) return;
     const StreamedWeight weight = streamed(context.kernels);
-    const bool bf16 = weight.rounds_x;
+    const bool bf16 = weight.x == ComputeType::bf16;
     const FusedWeight tiles = fused(context.kernels);
     if (x.rows <= kGemvRows) {
       const Product product{this, y, epilogue};

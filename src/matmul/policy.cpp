@@ -38,6 +38,7 @@ ComputeType automatic_compute(DType weights, MatmulBackend backend, Isa isa, boo
     return ComputeType::f32;
   }
   if (isa == Isa::amx) return ComputeType::bf16;
+  if (integers && (isa == Isa::avx2 || isa == Isa::avx_vnni)) return ComputeType::int16;
   return !integers && isa == Isa::avx512_bf16 && !intel ? ComputeType::bf16 : ComputeType::f32;
 }
 

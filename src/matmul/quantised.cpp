@@ -1,6 +1,6 @@
 // Products with int8 and int4 weights on our own kernels. Few rows of x stream the weights in
 // place, times f32, or integers where that is asked for; many rows multiply them by such integers
-// too (int4 where the tier has no tiles), else widen a tile's rows of W to f32 and go the way of
+// too where the tier has a kernel for it, else widen a tile's rows of W to f32 and go the way of
 // f32, or where no more than bf16 is asked for and the tier has tiles, to bf16 on the way into
 // those.
 #include <algorithm>
@@ -23,13 +23,12 @@ class QuantisedLinear final : public PackedLinear {
   int64_t in() const override { return weight_.in; }
   std::string_view backend() const override { return "native"; }
   StreamedWeight streamed(const KernelTable& kernels) const override {
-    const bool int8 = compute_ == ComputeType::int8;
-    return {&weight_, !int8 && in_bf16(kernels), int8};
+    if (integers(kernels) != nullptr) return {&weight_, compute_};
+    return {&weight_, in_bf16(kernels) ? ComputeType::bf16 : ComputeType::f32};
   }
   FusedWeight fused(const KernelTable& kernels) const override {
-    if (compute_ == ComputeType::int8) {
-      const bool int8 = weight_.dtype == DType::i8;
-      const FusedGemm& gemm = int8 ? kernels.fused_int8 : kernels.fused_int4;
+    if (const IntegerKernels* own = integers(kernels)) {
+      const FusedGemm& gemm = weight_.dtype == DType::i8 ? own->by_int8 : own->by_int4;
       if (gemm.multiply != nullptr) return {&weight_, &gemm};
     }
     return in_bf16(kernels) ? FusedWeight{&weight_, &kernels.fused_bf16} : FusedWeight{};
@@ -51,6 +50,12 @@ class QuantisedLinear final : public PackedLinear {
   }
 
  private:
+  // Null where activations are not rounded to integers.
+  const IntegerKernels* integers(const KernelTable& kernels) const {
+    return compute_ == ComputeType::int8    ? &kernels.int8
+           : compute_ == ComputeType::int16 ? &kernels.int16
+                                            : nullptr;
+  }
   // Tiles only: AVX512-BF16 has no kernel that takes integers.
   bool in_bf16(const KernelTable& kernels) const {
     return compute_ != ComputeType::f32 && kernels.fused_bf16.multiply != nullptr;

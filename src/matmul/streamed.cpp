@@ -12,11 +12,14 @@ namespace pali {
 namespace {
 
 const GemvKernels& gemv_of(const KernelTable& kernels, const StreamedWeight& weight) {
-  return weight.int8 ? kernels.gemv_int8 : kernels.gemv;
+  return weight.x == ComputeType::int8    ? kernels.int8.gemv
+         : weight.x == ComputeType::int16 ? kernels.int16.gemv
+                                          : kernels.gemv;
 }
 
 int64_t packed_stride(int64_t k, const StreamedWeight& weight) {
-  const int64_t floats = weight.int8 ? gemv_int8_packed_floats(k) : gemv_packed_floats(k);
+  const bool integers = weight.x == ComputeType::int8 || weight.x == ComputeType::int16;
+  const int64_t floats = integers ? gemv_integer_packed_floats(k) : gemv_packed_floats(k);
   return padded_stride(floats, sizeof(float));
 }
 
@@ -30,7 +33,7 @@ ConstMat pack(const KernelTable& kernels, ConstMat x, const StreamedWeight& weig
   uint16_t* narrow = reinterpret_cast<uint16_t*>(rounded + x.cols);
   for (int64_t m = 0; m < x.rows; ++m) {
     const float* row = x.row(m);
-    if (weight.rounds_x) {
+    if (weight.x == ComputeType::bf16) {
       kernels.to_bf16(row, x.cols, narrow);
       kernels.widen(reinterpret_cast<const std::byte*>(narrow), KernelType::bf16, x.cols, rounded);
       row = rounded;
@@ -42,7 +45,8 @@ ConstMat pack(const KernelTable& kernels, ConstMat x, const StreamedWeight& weig
 }
 
 int64_t packed_bytes(ConstMat x, const StreamedWeight& weight) {
-  return x.rows * packed_stride(x.cols, weight) * 4 + (weight.rounds_x ? x.cols * 6 + 64 : 0);
+  const bool bf16 = weight.x == ComputeType::bf16;
+  return x.rows * packed_stride(x.cols, weight) * 4 + (bf16 ? x.cols * 6 + 64 : 0);
 }
 
 }  // namespace

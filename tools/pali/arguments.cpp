@@ -21,9 +21,12 @@ constexpr const char* kOutput = "Output";
 template <class Enum>
 using Choices = std::vector<std::pair<std::string, Enum>>;
 
-const Choices<Isa> kTiers = {{"scalar", Isa::scalar},           {"avx2", Isa::avx2},
-                             {"avx_vnni", Isa::avx_vnni},       {"avx512", Isa::avx512},
-                             {"avx512_vnni", Isa::avx512_vnni}, {"avx512_bf16", Isa::avx512_bf16},
+const Choices<Isa> kTiers = {{"scalar", Isa::scalar},
+                             {"avx2", Isa::avx2},
+                             {"avx_vnni", Isa::avx_vnni},
+                             {"avx512", Isa::avx512},
+                             {"avx512_vnni", Isa::avx512_vnni},
+                             {"avx512_bf16", Isa::avx512_bf16},
                              {"amx", Isa::amx}};
 const Choices<MatmulBackend> kBackends = {{"auto", MatmulBackend::automatic},
                                           {"native", MatmulBackend::native},
@@ -37,6 +40,7 @@ const Choices<WeightType> kWeights = {{"auto", WeightType::automatic},
 const Choices<ComputeType> kComputes = {{"auto", ComputeType::automatic},
                                         {"f32", ComputeType::f32},
                                         {"bf16", ComputeType::bf16},
+                                        {"int16", ComputeType::int16},
                                         {"int8", ComputeType::int8}};
 
 const Choices<Preprocess> kPipelines = {

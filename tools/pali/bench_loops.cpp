@@ -100,7 +100,8 @@ void pairs_xmm(int64_t turns) {
 
 PALI_YMM_LOOP(fma_ymm, "vfmadd231ps %%ymm13, %%ymm14, %%ymm\\i")
 PALI_YMM_LOOP(vnni_ymm, "%{vex%} vpdpbusd %%ymm13, %%ymm14, %%ymm\\i")
-// Exact int8 without VNNI: 16-bit pairs, then a sum.
+PALI_YMM_LOOP(words_ymm, "%{vex%} vpdpwssd %%ymm13, %%ymm14, %%ymm\\i")
+// Without VNNI: 16-bit pairs, then a sum.
 PALI_YMM_LOOP(pairs_ymm, "vpmaddwd %%ymm13, %%ymm14, %%ymm15\n vpaddd %%ymm15, %%ymm\\i, %%ymm\\i")
 // Products of a byte by at most 15 add up in 16 bits for a while.
 PALI_YMM_LOOP(nibbles_ymm,
@@ -110,6 +111,7 @@ PALI_ZMM_LOOP(pairs_zmm, "vpmaddwd %%zmm30, %%zmm31, %%zmm29\n vpaddd %%zmm29, %
 PALI_ZMM_LOOP(nibbles_zmm,
               "vpmaddubsw %%zmm30, %%zmm31, %%zmm29\n vpaddw %%zmm29, %%zmm\\i, %%zmm\\i")
 PALI_ZMM_LOOP(vnni_zmm, "vpdpbusd %%zmm30, %%zmm31, %%zmm\\i")
+PALI_ZMM_LOOP(words_zmm, "vpdpwssd %%zmm30, %%zmm31, %%zmm\\i")
 PALI_ZMM_LOOP(bf16_zmm, "vdpbf16ps %%zmm30, %%zmm31, %%zmm\\i")
 
 // All eight tiles of 16 rows of 64 bytes (palette 1). Ref: Intel SDM volume 1, chapter 18.
@@ -186,12 +188,14 @@ constexpr double kYmm = 12, kZmm = 24, kTiles = 6;
 constexpr ProductLoop kProductLoops[] = {
     {Unit::baseline, Operands::f32, "mulps+addps xmm", kYmm * 8, pairs_xmm},
     {Unit::avx2, Operands::f32, "vfmadd231ps ymm", kYmm * 16, fma_ymm},
-    {Unit::avx2, Operands::int8, "vpmaddwd+vpaddd ymm", kYmm * 32, pairs_ymm},
+    {Unit::avx2, Operands::int16, "vpmaddwd+vpaddd ymm", kYmm * 32, pairs_ymm},
     {Unit::avx2, Operands::int4, "vpmaddubsw+vpaddw ymm", kYmm * 64, nibbles_ymm},
+    {Unit::avx_vnni, Operands::int16, "vpdpwssd ymm", kYmm * 32, words_ymm},
     {Unit::avx_vnni, Operands::int8, "vpdpbusd ymm", kYmm * 64, vnni_ymm},
     {Unit::avx512, Operands::f32, "vfmadd231ps zmm", kZmm * 32, fma_zmm},
-    {Unit::avx512, Operands::int8, "vpmaddwd+vpaddd zmm", kZmm * 64, pairs_zmm},
+    {Unit::avx512, Operands::int16, "vpmaddwd+vpaddd zmm", kZmm * 64, pairs_zmm},
     {Unit::avx512, Operands::int4, "vpmaddubsw+vpaddw zmm", kZmm * 128, nibbles_zmm},
+    {Unit::avx512_vnni, Operands::int16, "vpdpwssd zmm", kZmm * 64, words_zmm},
     {Unit::avx512_vnni, Operands::int8, "vpdpbusd zmm", kZmm * 128, vnni_zmm},
     {Unit::avx512_bf16, Operands::bf16, "vdpbf16ps zmm", kZmm * 64, bf16_zmm},
     {Unit::amx_bf16, Operands::bf16, "tdpbf16ps tmm", kTiles * 16384, bf16_tile},

@@ -9,13 +9,12 @@
 
 namespace pali::bench {
 
-// What a product's operands are; sums are f32 or i32. int4: of the weights, times int8.
-enum class Operands { f32, bf16, int8, int4 };
+// What a product's operands are, the widest first; sums are f32 or i32. int4: of the weights, times
+// int8.
+enum class Operands { f32, bf16, int16, int8, int4 };
 constexpr const char* operands_name(Operands operands) {
-  return operands == Operands::f32    ? "f32"
-         : operands == Operands::bf16 ? "bf16"
-         : operands == Operands::int8 ? "int8"
-                                      : "int4";
+  constexpr const char* kNames[] = {"f32", "bf16", "int16", "int8", "int4"};
+  return kNames[static_cast<int>(operands)];
 }
 
 // The instruction sets that the loops need, as the CPU and the operating system have them. Asking

@@ -41,7 +41,9 @@ ComputeType compute_for(const EngineOptions& options, MatmulBackend backend, DTy
 }
 
 bool on_amx(MatmulBackend backend, ComputeType compute, Isa isa) {
-  if (isa < Isa::avx512_bf16 || compute == ComputeType::f32) return false;
+  if (isa < Isa::avx512_bf16 || compute == ComputeType::f32 || compute == ComputeType::int16) {
+    return false;
+  }
   const bool tier = isa == Isa::amx;
   return (tier || backend == MatmulBackend::onednn || backend == MatmulBackend::automatic) &&
          has_unit(compute == ComputeType::int8 ? Unit::amx_int8 : Unit::amx_bf16);
@@ -51,6 +53,7 @@ Operands operands_of(ComputeType compute, DType weights) {
   if (compute == ComputeType::int8) {
     return weights == DType::i4 ? Operands::int4 : Operands::int8;
   }
+  if (compute == ComputeType::int16) return Operands::int16;
   return compute == ComputeType::bf16 ? Operands::bf16 : Operands::f32;
 }
 

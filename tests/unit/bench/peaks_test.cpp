@@ -23,7 +23,7 @@ std::vector<LoopPeak> peaks() {
     return LoopPeak{unit, operands, "", giga * 1e6, {1.0}};
   };
   return {of(Unit::baseline, Operands::f32, 40),      of(Unit::avx2, Operands::f32, 100),
-          of(Unit::avx2, Operands::int4, 300),        of(Unit::avx2, Operands::int8, 150),
+          of(Unit::avx2, Operands::int4, 300),        of(Unit::avx2, Operands::int16, 150),
           of(Unit::avx_vnni, Operands::int8, 450),    of(Unit::avx512, Operands::f32, 200),
           of(Unit::avx512_vnni, Operands::int8, 800), of(Unit::avx512_bf16, Operands::bf16, 90),
           of(Unit::amx_bf16, Operands::bf16, 3000),   of(Unit::amx_int8, Operands::int8, 6000)};
@@ -35,6 +35,7 @@ TEST(BindingPeak, IsTheBestThatTheTierMayUse) {
   };
   EXPECT_EQ(bound(Operands::f32, Isa::scalar, false), 40);
   EXPECT_EQ(bound(Operands::f32, Isa::avx2, false), 100);
+  EXPECT_EQ(bound(Operands::int16, Isa::avx2, false), 150);
   EXPECT_EQ(bound(Operands::int8, Isa::avx2, false), 150);
   EXPECT_EQ(bound(Operands::int8, Isa::avx_vnni, false), 450);
   EXPECT_EQ(bound(Operands::int4, Isa::avx2, false), 300);
@@ -73,8 +74,8 @@ TEST(ProductLoops, RunWhereTheCpuHasThem) {
 // The tiers' own detection and that of the loops agree.
 TEST(Units, AreThoseOfTheTiers) {
   for (const IsaTier& tier : isa_tiers()) {
-    for (const Unit unit : {Unit::avx2, Unit::avx_vnni, Unit::avx512, Unit::avx512_vnni,
-                            Unit::avx512_bf16}) {
+    for (const Unit unit :
+         {Unit::avx2, Unit::avx_vnni, Unit::avx512, Unit::avx512_vnni, Unit::avx512_bf16}) {
       if (tier.available && tier.name == std::string(unit_name(unit))) {
         EXPECT_TRUE(has_unit(unit)) << tier.name;
       }

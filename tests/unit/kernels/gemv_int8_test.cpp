@@ -1,5 +1,5 @@
-// Few rows in int8 times int8 weights: the bits of the scalar tier's product of many rows. Times
-// int4 weights: the documented integers in f64, and on the scalar tier those bits again.
+// Few rows as integers times int8 weights: the bits of the scalar tier's product of many rows.
+// Times int4 weights: the documented integers in f64, and on the scalar tier those bits again.
 #include <algorithm>
 
 #include "base/tensor.hpp"
@@ -8,46 +8,54 @@
 namespace pali {
 namespace {
 
-constexpr KernelType kTypes[] = {KernelType::int8, KernelType::int4};
-
-// A row of x as integers times the scales of their groups, as KernelTable::fused_int8 says.
+// A row of x as integers times the scales of their groups, as IntegerKernels says.
 struct RoundedRow {
-  RoundedRow(const float* x, int64_t k) {
-    for (int64_t first = 0; first < k; first += kInt8Group) {
-      const int64_t end = std::min(first + kInt8Group, k);
+  RoundedRow(const float* x, int64_t k, float integers) {
+    for (int64_t first = 0; first < k; first += kIntegerGroup) {
+      const int64_t end = std::min(first + kIntegerGroup, k);
       float most = 0;
       for (int64_t t = first; t < end; ++t) most = std::max(most, std::abs(x[t]));
       const bool zero = most < 0x1p-100f;
       for (int64_t t = first; t < end; ++t) {
-        const double q = zero ? 0.0 : std::nearbyint(x[t] * (127.0f / most));
-        values.push_back(q * (most / 127.0f));
+        const double q = zero ? 0.0 : std::nearbyint(x[t] * (integers / most));
+        values.push_back(q * (most / integers));
       }
     }
   }
   std::vector<double> values;
 };
 
-class GemvInt8 : public EveryTier {
+class GemvIntegers : public EveryTier {
  protected:
+  // take(type of weights), for both kinds of activations.
+  template <class Take>
+  void for_each(Take&& take) {
+    for (const Integers& kind : kIntegers) {
+      integers_ = &kind;
+      for (const KernelType type : kIntegerWeights) take(type);
+    }
+  }
+  const IntegerKernels& kernels(const KernelTable& of) const { return of.*integers_->kernels; }
+
   void multiply(const TestWeights& w, const Poisoned& x, int64_t first, int64_t m, int64_t column,
                 int64_t n, float* y, int64_t y_stride) const {
-    const int64_t stride = gemv_int8_packed_floats(w.depth);
+    const int64_t stride = gemv_integer_packed_floats(w.depth);
     ASSERT_EQ(stride % 16, 0);
     AlignedBuffer<std::byte> packed(m * stride * 4 + 64);
     std::fill_n(packed.data(), packed.size(), std::byte{0xff});
     float* rows = reinterpret_cast<float*>(packed.data());
     for (int64_t i = 0; i < m; ++i) {
-      table.gemv_int8.pack(x.row(first + i), w.type, w.depth, rows + i * stride);
+      kernels(table).gemv.pack(x.row(first + i), w.type, w.depth, rows + i * stride);
     }
     ASSERT_EQ(packed.data()[m * stride * 4], std::byte{0xff});
-    table.gemv_int8.multiply({rows, stride, m, w.data + column * w.stride, w.stride,
-                              w.row_scales(column), w.type, n, w.depth, y, y_stride});
+    kernels(table).gemv.multiply({rows, stride, m, w.data + column * w.stride, w.stride,
+                                  w.row_scales(column), w.type, n, w.depth, y, y_stride});
   }
 
   void check(const TestWeights& w, const Poisoned& x, int64_t m, int64_t n) const {
-    const std::string what = "type " + std::to_string(static_cast<int>(w.type)) + " " +
-                             std::to_string(m) + "x" + std::to_string(n) + "x" +
-                             std::to_string(w.depth);
+    const std::string what = std::string(integers_->name) + " type " +
+                             std::to_string(static_cast<int>(w.type)) + " " + std::to_string(m) +
+                             "x" + std::to_string(n) + "x" + std::to_string(w.depth);
     Poisoned y(m, n);
     multiply(w, x, 0, m, 0, n, y.data(), y.stride());
     ASSERT_TRUE(y.untouched()) << what;
@@ -66,14 +74,15 @@ class GemvInt8 : public EveryTier {
   void expect_many_rows_bits(const TestWeights& w, const Poisoned& x, int64_t m, int64_t n,
                              const Poisoned& y, const std::string& what) const {
     const KernelTable scalar = kernel_table(Isa::scalar);
-    const FusedGemm& gemm = w.type == KernelType::int4 ? scalar.fused_int4 : scalar.fused_int8;
+    const IntegerKernels& own = kernels(scalar);
+    const FusedGemm& gemm = w.type == KernelType::int4 ? own.by_int4 : own.by_int8;
     AlignedBuffer<std::byte> packed(m * gemm.panel_bytes(w.depth));
     ASSERT_EQ(gemm.rows, 1);
     for (int64_t i = 0; i < m; ++i) {
       gemm.pack_activations(x.row(i), x.stride(), 1, 0, w.depth, w.depth,
                             packed.data() + i * gemm.panel_bytes(w.depth));
     }
-    AlignedBuffer<std::byte> scratch(gemm.scratch_bytes(m, n, w.depth, kInt8Group));
+    AlignedBuffer<std::byte> scratch(gemm.scratch_bytes(m, n, w.depth, kIntegerGroup));
     Poisoned expected(m, n);
     gemm.multiply({.x = packed.data(),
                    .m = m,
@@ -83,7 +92,7 @@ class GemvInt8 : public EveryTier {
                    .type = w.type,
                    .n = n,
                    .k = w.depth,
-                   .k_block = kInt8Group,
+                   .k_block = kIntegerGroup,
                    .epilogue = {},
                    .y = expected.data(),
                    .y_stride = expected.stride(),
@@ -101,9 +110,9 @@ class GemvInt8 : public EveryTier {
   // with those of the groups of x, and with the at most sixteen lanes' at the end.
   void expect_integers(const TestWeights& w, const Poisoned& x, int64_t m, int64_t n,
                        const Poisoned& y, const std::string& what) const {
-    const int64_t groups = (w.depth + kInt8Group - 1) / kInt8Group;
+    const int64_t groups = (w.depth + kIntegerGroup - 1) / kIntegerGroup;
     for (int64_t i = 0; i < m; ++i) {
-      const RoundedRow row(x.row(i), w.depth);
+      const RoundedRow row(x.row(i), w.depth, integers_->most);
       for (int64_t j = 0; j < n; ++j) {
         double expected = 0, magnitude = 0;
         for (int64_t t = 0; t < w.depth; ++t) {
@@ -124,34 +133,36 @@ class GemvInt8 : public EveryTier {
     x.fill(random);
     check(w, x, m, n);
   }
-};
-PALI_EVERY_TIER(GemvInt8);
 
-TEST_P(GemvInt8, EveryDepth) {
-  for (const KernelType type : kTypes) {
+  const Integers* integers_ = nullptr;
+};
+PALI_EVERY_TIER(GemvIntegers);
+
+TEST_P(GemvIntegers, EveryDepth) {
+  for_each([&](KernelType type) {
     for (const int64_t k : lengths()) check(type, 1 + k % 8, 5, k);
-  }
+  });
 }
 
-TEST_P(GemvInt8, EveryRowAndColumnCount) {
-  for (const KernelType type : kTypes) {
+TEST_P(GemvIntegers, EveryRowAndColumnCount) {
+  for_each([&](KernelType type) {
     for (int64_t m = 1; m <= 8; ++m) {
       for (int64_t n = 1; n <= 9; ++n) check(type, m, n, 300);
     }
-  }
+  });
 }
 
-TEST_P(GemvInt8, RealShapes) {
-  for (const KernelType type : kTypes) {
+TEST_P(GemvIntegers, RealShapes) {
+  for_each([&](KernelType type) {
     check(type, 1, 12, 5120);
     check(type, 4, 6, 2048);
     check(type, 2, 18, 1664);
-  }
+  });
 }
 
 // How the columns are divided among threads must not show.
-TEST_P(GemvInt8, ColumnsDoNotDependOnTheCut) {
-  for (const KernelType type : kTypes) {
+TEST_P(GemvIntegers, ColumnsDoNotDependOnTheCut) {
+  for_each([&](KernelType type) {
     std::mt19937 random(3);
     const int64_t n = 23, k = 301;
     const TestWeights w(type, n, k, 0, random);
@@ -164,13 +175,13 @@ TEST_P(GemvInt8, ColumnsDoNotDependOnTheCut) {
     for (int64_t i = 0; i < 3; ++i) {
       for (int64_t j = 0; j < n; ++j) EXPECT_EQ(whole.at(i, j), parts.at(i, j));
     }
-  }
+  });
 }
 
 // The largest integers of either sign on both sides: nothing saturates or wraps.
-TEST_P(GemvInt8, ExtremeIntegers) {
+TEST_P(GemvIntegers, ExtremeIntegers) {
   std::mt19937 random(1);
-  for (const KernelType type : kTypes) {
+  for_each([&](KernelType type) {
     const int64_t n = 5, k = 2048;
     for (const int byte : {0x80, 0x7f, 0x00, 0xff, 0x0f, 0xf0}) {
       TestWeights w(type, n, k, 0, random);
@@ -182,22 +193,22 @@ TEST_P(GemvInt8, ExtremeIntegers) {
       }
       check(w, x, 4, n);
     }
-  }
+  });
 }
 
 // Large and small, zero and subnormal groups beside each other; halves that round to even.
-TEST_P(GemvInt8, AnyMagnitude) {
+TEST_P(GemvIntegers, AnyMagnitude) {
   std::mt19937 random(11);
-  for (const KernelType type : kTypes) {
+  for_each([&](KernelType type) {
     const int64_t m = 7, n = 9, k = 700;
     const TestWeights w(type, n, k, 0, random);
     const Poisoned x = any_magnitude(m, k, random);
     check(w, x, m, n);
-  }
+  });
 }
 
-TEST_P(GemvInt8, InfinitiesAndNaNMakeTheirRowsNaN) {
-  for (const KernelType type : kTypes) {
+TEST_P(GemvIntegers, InfinitiesAndNaNMakeTheirRowsNaN) {
+  for_each([&](KernelType type) {
     std::mt19937 random(5);
     const int64_t m = 5, n = 7, k = 300;
     const TestWeights w(type, n, k, 0, random);
@@ -212,7 +223,7 @@ TEST_P(GemvInt8, InfinitiesAndNaNMakeTheirRowsNaN) {
         EXPECT_EQ(std::isnan(y.at(i, j)), i == 1 || i == 2 || i == 4) << i << "," << j;
       }
     }
-  }
+  });
 }
 
 }  // namespace

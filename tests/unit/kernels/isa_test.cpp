@@ -118,11 +118,14 @@ TEST_P(IsaTable, HasEveryEntry) {
   const FusedGemm& fused = table.fused_bf16;
   EXPECT_EQ(fused.multiply && fused.pack_activations && fused.scratch_bytes && fused.panel_bytes,
             GetParam() == Isa::amx);
-  const FusedGemm& int8 = table.fused_int8;
-  EXPECT_TRUE(int8.multiply && int8.pack_activations && int8.scratch_bytes && int8.panel_bytes);
-  const FusedGemm& int4 = table.fused_int4;
-  EXPECT_EQ(int4.multiply && int4.pack_activations && int4.scratch_bytes && int4.panel_bytes,
-            fused.multiply == nullptr);
+  const auto whole = [](const FusedGemm& gemm) {
+    return gemm.multiply && gemm.pack_activations && gemm.scratch_bytes && gemm.panel_bytes;
+  };
+  for (const IntegerKernels& integers : {table.int8, table.int16}) {
+    EXPECT_TRUE(integers.gemv.pack && integers.gemv.multiply && whole(integers.by_int8));
+  }
+  EXPECT_EQ(whole(table.int8.by_int4), fused.multiply == nullptr);
+  EXPECT_TRUE(whole(table.int16.by_int4));
 }
 
 }  // namespace

@@ -45,10 +45,10 @@ inline std::string tier_label(const testing::TestParamInfo<Isa>& info) {
   return isa_name(info.param);
 }
 
-#define PALI_EVERY_TIER(suite)                                                                    \
-  INSTANTIATE_TEST_SUITE_P(, suite,                                                               \
-                           testing::Values(Isa::scalar, Isa::avx2, Isa::avx_vnni, Isa::avx512,    \
-                                           Isa::avx512_vnni, Isa::avx512_bf16, Isa::amx),         \
+#define PALI_EVERY_TIER(suite)                                                                 \
+  INSTANTIATE_TEST_SUITE_P(, suite,                                                            \
+                           testing::Values(Isa::scalar, Isa::avx2, Isa::avx_vnni, Isa::avx512, \
+                                           Isa::avx512_vnni, Isa::avx512_bf16, Isa::amx),      \
                            tier_label)
 
 // Lengths around every vector width and unrolled step.

@@ -12,6 +12,16 @@ inline bool is_integer(KernelType type) {
   return type == KernelType::int8 || type == KernelType::int4;
 }
 
+// What activations become.
+struct Integers {
+  const char* name;
+  IntegerKernels KernelTable::*kernels;
+  float most;
+};
+inline constexpr Integers kIntegers[] = {{"int8", &KernelTable::int8, 127.0f},
+                                         {"int16", &KernelTable::int16, 32767.0f}};
+inline constexpr KernelType kIntegerWeights[] = {KernelType::int8, KernelType::int4};
+
 // Weights of any type with their scales, at odd addresses, and what they stand for.
 struct TestWeights {
   TestWeights(KernelType kind, int64_t n, int64_t k, int64_t padding, std::mt19937& random)
@@ -80,7 +90,7 @@ inline Poisoned any_magnitude(int64_t m, int64_t k, std::mt19937& random) {
   for (int64_t i = 0; i < m; ++i) {
     for (int64_t t = 0; t < k; ++t) {
       constexpr float kFactors[] = {1.0f, 0.0f, 0x1p-99f, 0x1p-101f, 1e-42f, 1e30f};
-      x.at(i, t) *= kFactors[(i + t / kInt8Group) % 6];
+      x.at(i, t) *= kFactors[(i + t / kIntegerGroup) % 6];
     }
   }
   for (int64_t t = 0; t < 128; ++t) x.at(0, t) = static_cast<float>(t) - 0.5f;

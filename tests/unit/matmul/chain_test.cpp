@@ -113,6 +113,8 @@ void check_everywhere(const std::vector<Shape>& shapes) {
         check(shape, DType::i8, {MatmulBackend::native, ComputeType::bf16, tier.isa}, gated);
         check(shape, DType::i8, {MatmulBackend::native, ComputeType::int8, tier.isa}, gated);
         check(shape, DType::i4, {MatmulBackend::native, ComputeType::int8, tier.isa}, gated);
+        check(shape, DType::i8, {MatmulBackend::native, ComputeType::int16, tier.isa}, gated);
+        check(shape, DType::i4, {MatmulBackend::native, ComputeType::int16, tier.isa}, gated);
       }
     }
   }

@@ -20,13 +20,17 @@ TEST(AutomaticCompute, Bf16WhereItIsFasterThanF32) {
 }
 
 // Tiles take integers on the way; dot products of AVX512-BF16 have no kernel that does.
-TEST(AutomaticCompute, IntegerWeightsAreBf16OnTilesOnly) {
+TEST(AutomaticCompute, IntegerWeightsAreBf16OnTilesAndMeetInt16OnAvx2) {
   for (const DType weights : {DType::i8, DType::i4}) {
     for (const MatmulBackend backend : kBackends) {
       EXPECT_EQ(automatic_compute(weights, backend, Isa::amx, true), ComputeType::bf16);
       EXPECT_EQ(automatic_compute(weights, backend, Isa::avx512_bf16, false), ComputeType::f32);
+      EXPECT_EQ(automatic_compute(weights, backend, Isa::avx2, false), ComputeType::int16);
+      EXPECT_EQ(automatic_compute(weights, backend, Isa::avx_vnni, true), ComputeType::int16);
     }
     EXPECT_EQ(automatic_compute(weights, MatmulBackend::reference, Isa::amx, true),
+              ComputeType::f32);
+    EXPECT_EQ(automatic_compute(weights, MatmulBackend::reference, Isa::avx2, true),
               ComputeType::f32);
   }
 }

@@ -218,13 +218,25 @@ TEST(QuantisedProduct, Bf16RoundsActivationsOnTiles) {
 
 // Few rows, which stream W, and many are rounded alike: the same bits on every tier, whatever the
 // threads and the company, epilogues apart.
-TEST(QuantisedProduct, Int8RoundsRowsAlikeOnEveryTier) {
+class IntegerProduct : public testing::TestWithParam<ComputeType> {
+ protected:
+  bool int8() const { return GetParam() == ComputeType::int8; }
+  const IntegerKernels& of(const KernelTable& table) const {
+    return int8() ? table.int8 : table.int16;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(, IntegerProduct, testing::Values(ComputeType::int8, ComputeType::int16),
+                         [](const auto& test) {
+                           return test.param == ComputeType::int8 ? "int8" : "int16";
+                         });
+
+TEST_P(IntegerProduct, RoundsRowsAlikeOnEveryTier) {
   ThreadPool one(1), three(3);
   for (const Shape& shape : {Shape{9, 130, 300}, {40, 65, 2100}, {8, 70, 128}, {600, 3, 4200}}) {
     const TestWeight weight(DType::f32, shape.n, shape.k, Layout::out_in, 0, 0, 5);
     const Quantised made(weight.ref(), DType::i8);
     TestMatrix x(shape.m, shape.k, 3, 7), oracle(shape.m, shape.n, 2, 8);
-    const MatmulPolicy policy = {MatmulBackend::automatic, ComputeType::int8, Isa::scalar};
+    const MatmulPolicy policy = {MatmulBackend::automatic, GetParam(), Isa::scalar};
     pack_linear(made.ref, policy)->run({one, kernel_table(Isa::scalar)}, x.view(), oracle.view());
     const test::Expected unrounded = test::expected_product(made.ref, x.view(), {}, false);
     EXPECT_NE(test::mismatch(unrounded, oracle.view()), "");
@@ -238,8 +250,7 @@ TEST(QuantisedProduct, Int8RoundsRowsAlikeOnEveryTier) {
     for (const IsaTier& tier : isa_tiers()) {
       if (!tier.available) continue;
       const KernelTable kernels = kernel_table(tier.isa);
-      const auto linear =
-          pack_linear(made.ref, {MatmulBackend::automatic, ComputeType::int8, tier.isa});
+      const auto linear = pack_linear(made.ref, {MatmulBackend::automatic, GetParam(), tier.isa});
       for (ThreadPool* pool : {&one, &three}) {
         TestMatrix y(shape.m, shape.n, 5, 9), few(3, shape.n, 5, 9);
         linear->run({*pool, kernels}, x.view(), y.view());
@@ -255,7 +266,8 @@ TEST(QuantisedProduct, Int8RoundsRowsAlikeOnEveryTier) {
 
 // int4: each group of x by half a step at most, few rows as many but for the order of their sums;
 // many have the same bits on every tier that multiplies them so.
-TEST(QuantisedProduct, Int8RoundsRowsBesideInt4) {
+TEST_P(IntegerProduct, RoundsRowsBesideInt4) {
+  const double most_integer = int8() ? 127 : 32767;
   ThreadPool one(1), three(3);
   for (const Shape& shape :
        {Shape{1, 130, 300}, {8, 70, 31}, {9, 130, 300}, {40, 65, 2100}, {600, 3, 4200}}) {
@@ -267,9 +279,8 @@ TEST(QuantisedProduct, Int8RoundsRowsBesideInt4) {
     for (const IsaTier& tier : isa_tiers()) {
       if (!tier.available) continue;
       const KernelTable kernels = kernel_table(tier.isa);
-      if (many && kernels.fused_int4.multiply == nullptr) continue;
-      const auto linear =
-          pack_linear(made.ref, {MatmulBackend::automatic, ComputeType::int8, tier.isa});
+      if (many && of(kernels).by_int4.multiply == nullptr) continue;
+      const auto linear = pack_linear(made.ref, {MatmulBackend::automatic, GetParam(), tier.isa});
       TestMatrix y(shape.m, shape.n, 5, 9), again(shape.m, shape.n, 5, 9);
       TestMatrix few(1, shape.n, 5, 9);
       linear->run({one, kernels}, x.view(), y.view());
@@ -286,8 +297,8 @@ TEST(QuantisedProduct, Int8RoundsRowsBesideInt4) {
         }
         for (int64_t n = 0; n < shape.n; ++n) {
           double expected = 0, step = 0, magnitude = 0;
-          for (int64_t first = 0; first < shape.k; first += kInt8Group) {
-            const int64_t end = std::min(first + kInt8Group, shape.k);
+          for (int64_t first = 0; first < shape.k; first += kIntegerGroup) {
+            const int64_t end = std::min(first + kIntegerGroup, shape.k);
             double most = 0, weights = 0;
             for (int64_t k = first; k < end; ++k) {
               const double term = double{x.view().row(m)[k]} * made.ref.at(n, k);
@@ -295,16 +306,15 @@ TEST(QuantisedProduct, Int8RoundsRowsBesideInt4) {
               most = std::max(most, std::abs(double{x.view().row(m)[k]}));
               weights += std::abs(double{made.ref.at(n, k)});
             }
-            step += most / 254 * weights;
+            step += most / (2 * most_integer) * weights;
           }
           const float value = y.view().row(m)[n];
-          ASSERT_NEAR(value, expected, step * 1.0001) << tier.name;
+          // Roundings of a term: eight groups of W, those of x, lanes and scales.
+          const double groups = std::ceil(static_cast<double>(shape.k) / kIntegerGroup);
+          const double roundings = (8 + groups + 4) * 0x1p-24 * (magnitude + step);
+          ASSERT_NEAR(value, expected, step * 1.0001 + roundings) << tier.name;
           if (m + 1 < shape.m) continue;
-          // Roundings of a term either way: eight groups of W, those of x, lanes and scales.
-          const double groups = std::ceil(static_cast<double>(shape.k) / kInt8Group);
-          ASSERT_NEAR(value, few.view().row(0)[n],
-                      2 * (8 + groups + 4) * 0x1p-24 * (magnitude + step))
-              << tier.name;
+          ASSERT_NEAR(value, few.view().row(0)[n], 2 * roundings) << tier.name;
         }
       }
     }
@@ -313,7 +323,7 @@ TEST(QuantisedProduct, Int8RoundsRowsBesideInt4) {
 
 // Weights that a quantised checkpoint keeps wider, and on tiles int4 beside many rows, are not the
 // int8 kernels'.
-TEST(QuantisedProduct, OtherWeightsUnderInt8AreRoundedNoFurtherThanBf16) {
+TEST(QuantisedProduct, OtherWeightsUnderIntegersAreRoundedNoFurtherThanBf16) {
   ThreadPool pool(2);
   const TestWeight floats(DType::f32, 40, 70, Layout::out_in, 0, 0, 5);
   const TestWeight halves(DType::bf16, 40, 70, Layout::out_in, 0, 0, 5);
@@ -323,7 +333,7 @@ TEST(QuantisedProduct, OtherWeightsUnderInt8AreRoundedNoFurtherThanBf16) {
     if (!tier.available) continue;
     const KernelTable kernels = kernel_table(tier.isa);
     const bool tiles = kernels.fused_bf16.multiply != nullptr;
-    EXPECT_EQ(kernels.fused_int4.multiply == nullptr, tiles) << tier.name;
+    EXPECT_EQ(kernels.int8.by_int4.multiply == nullptr, tiles) << tier.name;
     std::vector<WeightRef> weights = {floats.ref(), halves.ref()};
     if (tiles) weights.push_back(nibbles.ref);
     for (const WeightRef& weight : weights) {
@@ -332,6 +342,8 @@ TEST(QuantisedProduct, OtherWeightsUnderInt8AreRoundedNoFurtherThanBf16) {
       const test::Expected expected =
           test::expected_product(rounded ? seen.ref : weight, x.view(), {}, rounded);
       check(weight, x.view(), {MatmulBackend::native, ComputeType::int8, tier.isa}, expected);
+      if (weight.dtype == DType::i4) continue;  // int16 has a kernel on every tier
+      check(weight, x.view(), {MatmulBackend::native, ComputeType::int16, tier.isa}, expected);
     }
   }
 }

@@ -28,11 +28,12 @@ DType next_wider(DType type, DType own) {
   return own == DType::f16 ? own : DType::bf16;
 }
 
-// What a calibration measured counts for more than what weights alone tell: they err the more, the
-// better they make up for each other.
+// What a calibration measured counts for more than what weights alone tell: those of int4 err the
+// more, the better they make up for each other.
 bool serves(DType type, const QuantisationError& error, const Calibration* calibration) {
+  if (type == DType::i8 && error.rms > kMostInt8Error) return false;
   if (error.products > 0) return error.products <= calibration->most_error;
-  return error.rms <= (type == DType::i8 ? kMostInt8Error : kMostInt4Error);
+  return error.rms <= kMostInt4Error;
 }
 
 }  // namespace

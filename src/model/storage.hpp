@@ -22,7 +22,7 @@ struct Calibration {
   const Context& context;
   ConstMat moments;  // the sum of x^T x of its activations
   // Integers whose products err by more than this (QuantisationError::products) take the next wider
-  // type, whatever their weights say.
+  // type.
   double most_error = 0;
 };
 

@@ -92,10 +92,9 @@ struct Avx2 {
   }
   // Two f16 at p, each for four lanes.
   static F group_scales(const std::byte* p) {
-    int halves;
-    __builtin_memcpy(&halves, p, sizeof(halves));
+    const __m128i halves = _mm_castps_si128(_mm_broadcast_ss(reinterpret_cast<const float*>(p)));
     const __m128i spread = _mm_setr_epi8(0, 1, 0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3, 2, 3);
-    return _mm256_cvtph_ps(_mm_shuffle_epi8(_mm_set1_epi32(halves), spread));
+    return _mm256_cvtph_ps(_mm_shuffle_epi8(halves, spread));
   }
   // Pairs of bf16, the low one of a lane first; n <= 16 of them, the others zero.
   static F load_pairs(const std::byte* p, int64_t n) {

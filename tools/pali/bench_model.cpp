@@ -221,8 +221,12 @@ std::vector<Row> bench_model(const ModelBench& bench, int64_t& rss_bytes) {
     row.threads = setup.pool.size();
     row.times_ms = std::move(times);
     row.cost = cost;
-    row.peak_gflops =
-        peaks.gflops(operands_of(compute, dtype), on_amx(backend, compute, setup.isa));
+    const Operands operands = operands_of(compute, dtype);
+    const bool narrow =
+        compute != ComputeType::f32 && setup.kernels.attention_bf16.attend != nullptr;
+    row.peak_gflops = peaks.gflops(operands, on_amx(backend, compute, setup.isa));
+    row.attention_gflops = peaks.gflops(narrow ? Operands::bf16 : Operands::f32, /*amx=*/narrow);
+    if (operands >= Operands::int16) row.product_share = 0.80;
     row.peak_gbps = peaks.gbps();
     rows.push_back(std::move(row));
   };
@@ -255,7 +259,10 @@ std::vector<Row> bench_model(const ModelBench& bench, int64_t& rss_bytes) {
   }
   if (bench.stage == "model") {
     Cost sum;
-    for (const Cost& stage : stages) sum.flops += stage.flops, sum.bytes += stage.bytes;
+    for (const Cost& stage : stages) {
+      sum.flops += stage.flops, sum.bytes += stage.bytes;
+      sum.attention_flops += stage.attention_flops;
+    }
     add("total", by({bench.tokens}) + " tokens", pass.total_ms, sum);
     rows.back().stages = std::move(stages);
   }

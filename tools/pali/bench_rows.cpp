@@ -103,9 +103,7 @@ std::string to_csv(const std::vector<Row>& rows, int64_t rss_bytes) {
 }  // namespace
 
 Cost stage_cost(double product_flops, double attention_flops, double tokens, double bytes) {
-  const double attention_share = tokens < 512 ? 0.55 : 0.70;
-  return {product_flops + attention_flops, bytes,
-          product_flops / 0.86 + attention_flops / attention_share};
+  return {product_flops + attention_flops, bytes, attention_flops, tokens < 512 ? 0.55 : 0.70};
 }
 
 double Row::median_ms() const { return median(times_ms); }
@@ -117,9 +115,16 @@ double Row::max_ms() const {
 }
 double Row::gflops() const { return median_ms() > 0 ? cost.flops / median_ms() * 1e-6 : 0; }
 double Row::gbps() const { return median_ms() > 0 ? cost.bytes / median_ms() * 1e-6 : 0; }
+double Row::compute_ms(const Cost& work, double products, double attention) const {
+  if (peak_gflops <= 0) return 0;
+  const double attention_peak = attention_gflops > 0 ? attention_gflops : peak_gflops;
+  return ((work.flops - work.attention_flops) / (products * peak_gflops) +
+          work.attention_flops / (attention * attention_peak)) *
+         1e-6;
+}
 double Row::floor_ms() const {
   const auto floor = [&](const Cost& work) {
-    const double compute = peak_gflops > 0 ? work.flops / peak_gflops * 1e-6 : 0;
+    const double compute = compute_ms(work, 1, 1);
     const double memory = peak_gbps > 0 ? work.bytes / peak_gbps * 1e-6 : 0;
     return std::max(compute, memory);
   };
@@ -130,7 +135,7 @@ double Row::floor_ms() const {
 }
 double Row::share() const { return median_ms() > 0 ? floor_ms() / median_ms() : 0; }
 double Row::target_ms() const {
-  return peak_gflops > 0 ? cost.asked_flops / peak_gflops * 1e-6 : 0;
+  return cost.attention_share > 0 ? compute_ms(cost, product_share, cost.attention_share) : 0;
 }
 
 std::string to_report(const std::vector<Row>& rows, int64_t rss_bytes, Format format) {

@@ -9,14 +9,14 @@ namespace pali::bench {
 
 // What a piece of work costs, from its shapes alone.
 struct Cost {
-  double flops = 0;  // two a multiply-add
-  double bytes = 0;  // weights and caches that must be read
-  // Operations, each over the share of the peak that is asked of it; 0 where nothing is asked.
-  double asked_flops = 0;
+  double flops = 0;            // two a multiply-add
+  double bytes = 0;            // weights and caches that must be read
+  double attention_flops = 0;  // of `flops`
+  double attention_share = 0;  // of the peak, asked of attention; 0 where nothing is asked
 };
 
-// A stage that reads many tokens: of products 86 % of the peak are asked, of attention 70 %, or
-// 55 % below 512 tokens.
+// A stage that reads many tokens: 70 % of the peak are asked of its attention, 55 % below 512
+// tokens.
 Cost stage_cost(double product_flops, double attention_flops, double tokens, double bytes);
 
 struct Row {
@@ -26,6 +26,9 @@ struct Row {
   Cost cost;
   std::vector<Cost> stages;  // done one after the other: `cost` is their sum; none: it is one
   double peak_gflops = 0, peak_gbps = 0;  // measured in the same run
+  double attention_gflops =
+      0;  // the peak of attention's operands, where they are not the products'
+  double product_share = 0.86;  // of the peak, asked of products
 
   double median_ms() const;
   double min_ms() const;
@@ -38,6 +41,10 @@ struct Row {
   double share() const;
   // The time in which the shares that are asked would be attained; 0 where nothing is asked.
   double target_ms() const;
+
+ private:
+  // At these shares of the peaks.
+  double compute_ms(const Cost& work, double products, double attention) const;
 };
 
 enum class Format { text, json, csv };

@@ -64,6 +64,15 @@ TEST(Row, TheTargetIsTheTimeAtTheSharesThatAreAsked) {
   EXPECT_EQ(row().target_ms(), 0);  // nothing asked
 }
 
+TEST(Row, AttentionHasThePeakOfItsOwnOperands) {
+  Row stage = row();
+  stage.cost = stage_cost(4e6, 1.4e6, 512, 1e6);
+  stage.attention_gflops = 4;
+  stage.product_share = 0.8;
+  EXPECT_DOUBLE_EQ(stage.floor_ms(), 4 / 8.0 + 1.4 / 4);
+  EXPECT_DOUBLE_EQ(stage.target_ms(), 5 / 8.0 + 2 / 4.0);
+}
+
 TEST(Report, JsonHasTheFieldsOfTheContractInTheirOrder) {
   const auto report = nlohmann::ordered_json::parse(to_report({row()}, 123, Format::json));
   std::string keys;

@@ -1,6 +1,5 @@
 // The avx512_vnni tier: products of bytes four columns at a time (VPDPBUSD), and of 16-bit integers
-// two at a time (VPDPWSSD), added to their sums at once. Its float
-// kernels are avx512's.
+// two at a time (VPDPWSSD), added to their sums at once. Its float kernels are avx512's.
 #include <immintrin.h>
 
 #include "kernels/gemv_int8-inl.hpp"

@@ -1,5 +1,6 @@
-// The avx_vnni tier: VPDPBUSD over eight dwords, on CPUs of 256-bit vectors that have it. Its float
-// kernels are avx2's. A product adds to its sum at once, so a 6 x 16 tile fits the registers.
+// The avx_vnni tier: VPDPBUSD and VPDPWSSD over eight dwords, on CPUs of 256-bit vectors that have
+// them. Its float kernels are avx2's. A product adds to its sum at once, so a 6 x 16 tile fits the
+// registers.
 #include <immintrin.h>
 
 #include "kernels/gemv_int8-inl.hpp"

@@ -15,16 +15,16 @@ namespace {
 // I: the integers that go with S.
 //   V, kQuad, kOffset       a vector; columns in a dword; what is added to W (128 or 0)
 //   kMost                   the largest integer of x
-//   zero, set, load, broadcast(p): the dword at p in all lanes
+//   zero, load, broadcast(p): the dword at p in all lanes
 //   dot(sums, x, w)         sums += products of the dwords, kQuad at a time
 //   to_float, round(F)      to nearest even
 //   magnitude(F), max, highest, sum    |x| as bits, and over lanes
 //   store_packed(p, V)      lanes as elements of packed x: 4 / kQuad bytes each
 //   load_weights(p, n)      n <= kLanes * kQuad columns of a row of W, ready to be turned; rest
 //                           whatever: x is zero there
-// Of int4 weights, kOffset has no part and V may hold pairs of 16-bit sums, which to_float adds:
-// no sum of a group of W is larger than 16 * 8 * 127, and what dot() goes through on the way may
-// wrap around.
+// Of int4 weights, kOffset has no part. Beside x in int8 V may hold pairs of 16-bit sums, which
+// to_float adds: no sum of a group of W is larger than 16 * 8 * 127, and what dot() goes through on
+// the way may wrap around.
 //   store, negate           of such sums
 constexpr int64_t int8_groups(int64_t k) { return (k + kIntegerGroup - 1) / kIntegerGroup; }
 

@@ -25,7 +25,7 @@ Isa parse_isa(const std::string& name);
 // `best` becomes the best tier available (PALI_ISA in the environment lowers it). Throws
 // Error(unsupported) for a tier that the CPU or the build lacks, naming what is missing.
 Isa resolve_isa(Isa requested);
-// scalar overlaid by every tier up to `isa` (already resolved).
+// scalar overlaid by every tier that `isa` (already resolved) stands on, and by itself.
 KernelTable kernel_table(Isa isa);
 // Brand string of the CPU, e.g. "AMD EPYC 9B45".
 std::string cpu_name();

@@ -1,4 +1,4 @@
-// Products by a fused kernel (KernelTable::fused_bf16, fused_int8, fused_int4), of more than
+// Products by a fused kernel (KernelTable::fused_bf16, IntegerKernels), of more than
 // kGemvRows rows.
 #pragma once
 

@@ -131,10 +131,7 @@ std::unique_ptr<PackedLinear> pack_linear(const WeightRef& weight, const MatmulP
     return std::make_unique<ObservedLinear>(pack_linear(weight, policy, declined), weight.name,
                                             *observer);
   }
-  const bool integers = policy.compute == ComputeType::int8 || policy.compute == ComputeType::int16;
-  if (integers && !is_quantised(weight.dtype)) {
-    policy.compute = policy.isa == Isa::amx ? ComputeType::bf16 : ComputeType::f32;
-  }
+  policy.compute = compute_beside(weight.dtype, policy.compute, policy.isa);
   PALI_ASSERT(policy.isa != Isa::best);
   PALI_ASSERT(policy.compute != ComputeType::automatic);
   if (declined != nullptr) declined->clear();

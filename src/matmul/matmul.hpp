@@ -53,6 +53,10 @@ struct MatmulPolicy {
 // matmul/policy.cpp.
 ComputeType automatic_compute(DType weights, MatmulBackend backend, Isa isa, bool intel);
 
+// What products with weights of a type are in where `wanted` is asked for of a whole model:
+// integers meet int8 and int4 weights only.
+ComputeType compute_beside(DType weights, ComputeType wanted, Isa isa);
+
 // A weight that few rows of x stream from where it lies.
 struct StreamedWeight {
   const WeightRef* weight = nullptr;  // rows contiguous; null: this backend has other ways

@@ -162,7 +162,10 @@ void attention(const Context& context, const AttentionShape& shape, ConstMat q, 
 }
 
 KernelType stored_type(ComputeType compute, const KernelTable& kernels) {
-  const bool bf16 = compute != ComputeType::f32 && kernels.gemm_bf16.multiply != nullptr;
+  const bool multiplies = compute == ComputeType::int16
+                              ? kernels.attention_bf16.attend != nullptr  // else it loses less
+                              : kernels.gemm_bf16.multiply != nullptr;
+  const bool bf16 = compute != ComputeType::f32 && multiplies;
   return bf16 ? KernelType::bf16 : KernelType::f32;
 }
 

@@ -58,8 +58,8 @@ struct StepSequence {
   StoredRows k, v;
   std::span<const int32_t> rows;  // key j -> row; empty: identity over all of k
 };
-// What keys and values that many steps read are best kept in: bf16 where products are in bf16, or
-// in less, and the tier multiplies it; else f32.
+// What keys and values that many steps read are best kept in: bf16 where products are in bf16 or
+// int8 and the tier multiplies it, or in int16 and it attends in bf16; else f32.
 KernelType stored_type(ComputeType compute, const KernelTable& kernels);
 
 // q [B, H*Hd] -> out [B, H*Hd]. A sequence's query sees all keys that its rows name: a sliding

@@ -267,6 +267,12 @@ class Score(Case):
         for dtype, kl in rounded.items():
             self.assertNotEqual(kl, found[dtype]["kl_mean"], dtype)
         self.assertLess(rounded["int8"], found["int4"]["kl_mean"])
+        # int16 loses next to nothing beside the weights' own rounding.
+        for dtype in found:
+            exact, wide = (self.drift("--dtype", dtype, "--compute", compute, "--json").json()["kl_mean"]
+                           for compute in ("f32", "int16"))
+            self.assertNotEqual(wide, exact)
+            self.assertLess(abs(wide - exact), 0.02 * exact, dtype)
         text = self.drift("--dtype", "int4").out.splitlines()
         self.assertEqual([line.split()[0] for line in text], ["task", "caption", "run", "vqa", "all"])
         self.assertEqual(text[-1].split()[1], "3")

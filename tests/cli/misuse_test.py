@@ -210,4 +210,5 @@ class Misuse(Case):
         self.fails(1, "caption", PHOTO, "--tokenizer", self.folder / "none", says="none")
 
     def test_unsupported_types_say_so(self):
-        self.fails(1, "caption", PHOTO, "--compute", "int8", says="--dtype int8")
+        for integers in ("int8", "int16"):
+            self.fails(1, "caption", PHOTO, "--compute", integers, says=f"{integers} products need int8 or int4 weights")

@@ -19,8 +19,8 @@ import sys
 
 import engines
 
-# The words of `pali bench` for a type: weights, and "x int8" where products are integers too. Peers
-# know the weights alone.
+# The words of `pali bench` for a type: weights, and "x int8" where activations are int8 too; without, they
+# are what --compute auto makes of them (int16 on AVX2). Peers know the weights alone.
 WORDS = {f"{weights} x int8": ["--dtype", weights, "--compute", "int8"] for weights in ("int8", "int4")}
 INT8 = ["int8", "int8 x int8"]
 INTEGERS = [*INT8, "int4", "int4 x int8"]

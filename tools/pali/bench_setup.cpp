@@ -36,7 +36,9 @@ std::vector<int64_t> parse_shape(const std::string& text) {
 
 ComputeType compute_for(const EngineOptions& options, MatmulBackend backend, DType weights,
                         Isa isa) {
-  if (options.compute != ComputeType::automatic) return options.compute;
+  if (options.compute != ComputeType::automatic) {
+    return compute_beside(weights, options.compute, isa);
+  }
   return automatic_compute(weights, backend, isa, cpu_is_intel());
 }
 

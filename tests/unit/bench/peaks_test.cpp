@@ -60,6 +60,21 @@ TEST(OnAmx, FollowsBackendOperandsAndTier) {
   EXPECT_EQ(on_amx(MatmulBackend::native, ComputeType::bf16, Isa::amx), cpu);
   EXPECT_FALSE(on_amx(MatmulBackend::onednn, ComputeType::f32, Isa::avx512_bf16));
   EXPECT_FALSE(on_amx(MatmulBackend::onednn, ComputeType::bf16, Isa::avx512));
+  EXPECT_FALSE(on_amx(MatmulBackend::native, ComputeType::int16, Isa::amx));
+}
+
+TEST(OperandsOf, AreWhatProductsAreIn) {
+  EXPECT_EQ(operands_of(ComputeType::int16, DType::i8), Operands::int16);
+  EXPECT_EQ(operands_of(ComputeType::int16, DType::i4), Operands::int16);
+  EXPECT_EQ(operands_of(ComputeType::int8, DType::i4), Operands::int4);
+  EngineOptions options;
+  options.compute = ComputeType::int16;
+  const auto beside = [&](DType weights, Isa isa) {
+    return compute_for(options, MatmulBackend::native, weights, isa);
+  };
+  EXPECT_EQ(beside(DType::i4, Isa::amx), ComputeType::int16);
+  EXPECT_EQ(beside(DType::bf16, Isa::amx), ComputeType::bf16);
+  EXPECT_EQ(beside(DType::bf16, Isa::avx512_vnni), ComputeType::f32);
 }
 
 TEST(ProductLoops, RunWhereTheCpuHasThem) {

@@ -150,7 +150,7 @@ TEST_P(Products, PacksColumnsInParts) {
 // groups of int4 weights in a group of x, with those of the groups of x, and of scales.
 TEST(ProductsOracle, IsTheDocumentedRounding) {
   const KernelTable table = kernel_table(Isa::scalar);
-  for (const Integers& kind : kIntegers)
+  for (const Integers& kind : kIntegers) {
     for (const KernelType type : kIntegerWeights) {
       for (const int64_t k : {1, 7, 31, 33, 255, 256, 257, 900}) {
         std::mt19937 random(static_cast<unsigned>(k));
@@ -185,6 +185,7 @@ TEST(ProductsOracle, IsTheDocumentedRounding) {
         }
       }
     }
+  }
 }
 
 // The largest integers of either sign on both sides: nothing saturates or wraps.

@@ -27,6 +27,9 @@ TEST(AutomaticCompute, IntegerWeightsAreBf16OnTilesAndMeetInt16OnAvx2) {
       EXPECT_EQ(automatic_compute(weights, backend, Isa::avx512_bf16, false), ComputeType::f32);
       EXPECT_EQ(automatic_compute(weights, backend, Isa::avx2, false), ComputeType::int16);
       EXPECT_EQ(automatic_compute(weights, backend, Isa::avx_vnni, true), ComputeType::int16);
+      for (const Isa isa : {Isa::scalar, Isa::avx512, Isa::avx512_vnni}) {
+        EXPECT_EQ(automatic_compute(weights, backend, isa, true), ComputeType::f32);
+      }
     }
     EXPECT_EQ(automatic_compute(weights, MatmulBackend::reference, Isa::amx, true),
               ComputeType::f32);

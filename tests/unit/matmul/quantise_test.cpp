@@ -322,7 +322,7 @@ TEST_P(IntegerProduct, RoundsRowsBesideInt4) {
 }
 
 // Weights that a quantised checkpoint keeps wider, and on tiles int4 beside many rows, are not the
-// int8 kernels'.
+// integer kernels'.
 TEST(QuantisedProduct, OtherWeightsUnderIntegersAreRoundedNoFurtherThanBf16) {
   ThreadPool pool(2);
   const TestWeight floats(DType::f32, 40, 70, Layout::out_in, 0, 0, 5);

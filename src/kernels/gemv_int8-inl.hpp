@@ -328,6 +328,10 @@ void gemv_int8_as(const GemvArgs& args) {
       rows.ahead = 0;
     }
   };
+  // Nibbles as words fill 16 registers with one row of W.
+  if (kType == KernelType::int4 && S::kLanes < 16 && I::kQuad == 2 && args.m > 1) {
+    return gemv_streams<1>(args, take);
+  }
   // Sums of four rows of both kinds need 32 registers; int4 shares little among rows of W.
   if (kType == KernelType::int4 || (S::kLanes < 16 && args.m > 2)) {
     return gemv_streams<2>(args, take);

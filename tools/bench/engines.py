@@ -75,6 +75,15 @@ def openblas_matmul(work, dtype, runs):
     return timed(lambda: x @ weights[next(turn) % len(weights)].T, runs)
 
 
+# Attention of every token to all, from rows of all heads side by side, as projections leave them.
+def torch_attention(work, dtype, runs):
+    torch = torch_module()
+    kind = torch_dtype(torch, dtype)
+    tokens, heads, width = map(int, work.split("x"))
+    q, k, v = (torch.rand(1, tokens, heads, width).mul(2).sub(1).to(kind).transpose(1, 2) for _ in range(3))
+    return timed(lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=0.1), runs)
+
+
 # Vision towers, up to the last LayerNorm.
 def siglip(torch, work):
     transformers = need("transformers")
@@ -236,6 +245,7 @@ def torch_paligemma(work, dtype, runs):
 
 
 KINDS = {"matmul": {"torch": torch_matmul, "openblas": openblas_matmul},
+         "attention": {"torch": torch_attention},
          "vision": {"torch": torch_vision, "openvino": openvino_vision},
          "language": {"torch": torch_language, "ctranslate2": ctranslate2_language,
                       "llama_cpp": llamacpp.language},

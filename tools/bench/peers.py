@@ -4,10 +4,13 @@
     python3 tools/bench/peers.py --pali build/release/tools/pali -o peers.json --markdown peers.md
 
 Runs what is installed in this Python of torch (with transformers), openvino (with nncf for int8),
-ctranslate2, llama_cpp (with gguf) and numpy's OpenBLAS; says what is missing. One process and one model in memory at a time: a round is
-ours, then each peer, and rounds repeat; medians over all runs of all rounds count. With -o an
-existing file is added to, so that rounds may be run apart from each other, and `--only` picks lines.
-Full: 12 GB of memory, most of an hour; --quick: 6 GB, some minutes."""
+ctranslate2, llama_cpp (with gguf) and numpy's OpenBLAS; says what is missing. One process and one model in
+memory at a time: a round is ours, then each peer, and rounds repeat. What a round says of an engine is the
+median of its runs; times and shares of the peak are medians of the rounds, [least-most] the spread over them.
+
+With -o an existing file is added to, so that rounds may be run apart from each other, and `--only` picks
+lines. One of another machine, --threads or --runs is refused; that program and peers are the same is for the
+caller to see to. Full: 12 GB of memory, some hours; --quick: 6 GB, some minutes."""
 import argparse
 import json
 import os
@@ -24,12 +27,15 @@ import engines
 WORDS = {f"{weights} x int8": ["--dtype", weights, "--compute", "int8"] for weights in ("int8", "int4")}
 INT8 = ["int8", "int8 x int8"]
 INTEGERS = [*INT8, "int4", "int4 x int8"]
-# kind, work, the types of weights that are compared, and whether --quick has it.
-MATMUL = ["256x8192x1664", "256x1664x8192", "272x5120x2048", "3364x8192x1664", "1x5120x2048",
-          "1x250112x2048"]
-LINES = [("matmul", shape, ["f32", "bf16", *INT8], not shape.startswith("3364"))
-         for shape in MATMUL]
-LINES += [("vision", "so400m@224", ["f32", "bf16", *INT8], True),
+MATMUL = ["256x8192x1664", "256x1664x8192", "272x5120x2048", "3364x8192x1664"]
+FEW_ROWS = ["1x5120x2048", "4x5120x2048", "1x250112x2048"]
+# kind, work, the types of weights (of attention: of all) that are compared, and whether --quick has it.
+LINES = [("matmul", shape, ["f32", "bf16", *INT8], not shape.startswith("3364")) for shape in MATMUL]
+LINES += [("matmul", shape, ["f32", "bf16", *INTEGERS], True) for shape in FEW_ROWS]
+LINES += [("attention", "256x16x104", ["f32", "bf16"], True),
+          ("attention", "3364x16x104", ["f32", "bf16"], False),
+          ("attention", "5776x16x104", ["f32", "bf16"], False),
+          ("vision", "so400m@224", ["f32", "bf16", *INT8], True),
           ("vision", "so400m@448", ["f32", "bf16", *INT8], False),
           ("vision", "vit-g@224", ["f32", "bf16", *INT8], False),
           ("vision", "vit-g@812", ["bf16", *INT8], False),
@@ -38,7 +44,7 @@ LINES += [("vision", "so400m@224", ["f32", "bf16", *INT8], True),
           ("language", "beams4", ["f32", "bf16", *INTEGERS], False),
           ("paligemma", "first", ["bf16", *INT8], False),
           ("paligemma", "token", ["bf16", "int8"], False)]
-# The rows of `pali bench` whose sum a piece of work is; of other work its one row.
+# The rows of `pali bench` whose sum a piece of work is; of other work the one of its kind's name.
 ROWS = {"encode": ["encode"], "greedy": ["decode_step"], "beams4": ["decode_step"],
         "first": ["vision", "prefill"], "token": ["decode_step"]}
 
@@ -55,8 +61,8 @@ def amx():
 
 
 def run_ours(pali, kind, work, dtype, runs, threads):
-    if kind == "matmul":
-        words = ["matmul", "--shape", work, "--runs", str(runs)]
+    if kind in ("matmul", "attention"):
+        words = [kind, "--shape", work, "--runs", str(runs)]
     elif kind == "vision":
         name, side = work.split("@")
         words = ["vision", "--config", engines.VISION[name], "--resolution", side, "--runs", str(runs)]
@@ -74,10 +80,13 @@ def run_ours(pali, kind, work, dtype, runs, threads):
     if kind == "matmul":
         return {"pali " + row["backend"]: {"times_ms": [row["median_ms"]], "share": row["share"]}
                 for row in rows}
-    parts = [row for row in rows if row["name"] in ROWS.get(work, ["vision"])]
+    parts = [row for row in rows if row["name"] in ROWS.get(work, [kind])]
     total = sum(row["median_ms"] for row in parts)
     share = sum(row["share"] * row["median_ms"] for row in parts) / total
-    return {"pali": {"times_ms": [total], "share": share}}
+    result = {"times_ms": [total], "share": share}
+    if kind == "attention":
+        result["compute"] = parts[0]["dtype"]  # f32 where the CPU has no tiles, whatever was asked
+    return {"pali": result}
 
 
 def run_peer(engine, kind, work, dtype, runs, threads):
@@ -95,17 +104,27 @@ def run_peer(engine, kind, work, dtype, runs, threads):
 def add(results, kind, work, dtype, engine, result):
     key = f"{kind} {work} {dtype} {engine}"
     entry = results.setdefault(key, {"kind": kind, "work": work, "dtype": dtype, "engine": engine,
-                                     "times_ms": []})
+                                     "rounds_ms": []})
     if "skipped" in result:
         entry["skipped"] = result["skipped"]
         return
     entry.pop("skipped", None)
-    entry["times_ms"] += result["times_ms"]
-    entry.update({k: result[k] for k in ("share", "version") if k in result})
+    entry["rounds_ms"].append(statistics.median(result["times_ms"]))
+    if "share" in result:
+        entry.setdefault("shares", []).append(result["share"])
+    entry.update({k: result[k] for k in ("compute", "version") if k in result})
 
 
 def median(entry):
-    return statistics.median(entry["times_ms"]) if entry and entry["times_ms"] else None
+    return statistics.median(entry["rounds_ms"]) if entry["rounds_ms"] else None
+
+
+def told(entry):
+    """Milliseconds, their spread over the rounds, and the type computed in where the line says another."""
+    times = entry["rounds_ms"]
+    spread = f" [{min(times):.3g}-{max(times):.3g}]" if len(times) > 1 else ""
+    compute = entry.get("compute", entry["dtype"])
+    return f"{median(entry):.3g}{spread}" + (f" in {compute}" if compute != entry["dtype"] else "")
 
 
 def table(results):
@@ -124,12 +143,12 @@ def table(results):
         for entry in entries:
             time = median(entry)
             if entry is not auto[0] and time is not None:
-                peers.append(f"{entry['engine']} {time:.3g} ({time / ours:.2f})")
+                peers.append(f"{entry['engine']} {told(entry)} ({time / ours:.2f})")
         for entry in groups.get((kind, work, "bf16"), []) if dtype in INTEGERS else []:
             if not entry["engine"].startswith("pali") and median(entry) is not None:
-                peers.append(f"{entry['engine']} bf16 {median(entry):.3g} ({median(entry) / ours:.2f})")
-        lines.append(f"| {kind} {work} | {dtype} | {ours:.3g} | {100 * auto[0]['share']:.0f} % | "
-                     f"{', '.join(peers) or '-'} |")
+                peers.append(f"{entry['engine']} bf16 {told(entry)} ({median(entry) / ours:.2f})")
+        lines.append(f"| {kind} {work} | {dtype} | {told(auto[0])} | "
+                     f"{100 * statistics.median(auto[0]['shares']):.0f} % | {', '.join(peers) or '-'} |")
     reasons = {f"{e['engine']}: {e['skipped']}" for e in results.values() if "skipped" in e}
     return "\n".join(lines + [""] + ["Left out: " + "; ".join(sorted(reasons)) + "."] * bool(reasons)) + "\n"
 
@@ -138,21 +157,25 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pali", required=True, help="the program")
-    parser.add_argument("--quick", action="store_true", help="products and the smallest tower")
+    parser.add_argument("--quick", action="store_true", help="the smaller pieces of work")
     parser.add_argument("--only", action="append", metavar="WORDS",
                         help="lines whose 'kind work dtype' contains this; repeatable")
     parser.add_argument("--engine", action="append", help="only these peers; repeatable")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, help="else 9, with --quick 3")
     parser.add_argument("--runs", type=int, default=3, help="of a round")
     parser.add_argument("-t", "--threads", type=int, default=2)
     parser.add_argument("-o", "--output", type=pathlib.Path, help="JSON; added to where it exists")
     parser.add_argument("--markdown", type=pathlib.Path)
     arguments = parser.parse_args()
 
-    report = {"results": {}}
+    rounds = arguments.rounds or (3 if arguments.quick else 9)
+    measured = {"cpu": cpu_name(), "amx": amx(), "threads": arguments.threads, "runs": arguments.runs}
+    report = {**measured, "results": {}}
     if arguments.output and arguments.output.exists():
         report = json.loads(arguments.output.read_text())
-    report["cpu"], report["amx"], report["threads"] = cpu_name(), amx(), arguments.threads
+        other = [name for name, value in measured.items() if report.get(name) != value]
+        if other:
+            sys.exit(f"{arguments.output} was measured with other {', '.join(other)}; name another file")
     results = report["results"]
     for kind, work, dtypes, quick in LINES:
         for dtype in dtypes:
@@ -161,7 +184,7 @@ def main():
                 continue
             if arguments.only and not any(words in name for words in arguments.only):
                 continue
-            for _ in range(arguments.rounds):
+            for _ in range(rounds):
                 for engine, result in run_ours(arguments.pali, kind, work, dtype, arguments.runs,
                                                arguments.threads).items():
                     add(results, kind, work, dtype, engine, result)
@@ -171,13 +194,14 @@ def main():
                         continue
                     add(results, kind, work, dtype, engine,
                         run_peer(engine, kind, work, dtype, arguments.runs, arguments.threads))
-            print(name, {e["engine"]: e.get("skipped") or f"{median(e):.3g} ms"
-                         for e in results.values() if f"{e['kind']} {e['work']} {e['dtype']}" == name},
+            print(f"{name}, ms",
+                  {e["engine"]: e.get("skipped") or told(e)
+                   for e in results.values() if f"{e['kind']} {e['work']} {e['dtype']}" == name},
                   file=sys.stderr)
             if arguments.output:
                 arguments.output.write_text(json.dumps(report, indent=1) + "\n")
     text = (f"{report['cpu']}{' with AMX' if report['amx'] else ''}, {report['threads']} threads, "
-            f"batch 1; medians.\n\n" + table(results))
+            f"batch 1; medians [least-most] of rounds of {report['runs']}.\n\n" + table(results))
     print(text, end="")
     if arguments.markdown:
         arguments.markdown.write_text(text)

@@ -1,13 +1,13 @@
 """Draws the losses of stages, a panel each, from their losses.csv: plot.py --out losses.png W/v2 W/l5 W/m3"""
 
 import argparse
-import csv
 import math
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
 import catalog
+import records
 
 WIDE, HIGH, LEFT, TOP, COLUMNS = 360, 240, 44, 26, 3
 COLOURS = [(0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (230, 159, 0)]  # Okabe and Ito
@@ -16,9 +16,8 @@ COLOURS = [(0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (86, 180
 def read(path):
     """{loss: [(step, value)]} of a losses.csv."""
     out = {}
-    with open(path, newline="") as f:
-        for _, step, _, _, name, value in csv.reader(f):
-            out.setdefault(name, []).append((int(step), float(value)))
+    for _, step, _, _, name, value in records.rows(path):
+        out.setdefault(name, []).append((int(step), float(value)))
     return out
 
 

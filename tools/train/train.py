@@ -12,8 +12,8 @@
                    and, on a bank of 224 px and with everything learning, the paper's stage at a higher resolution
 
 Learning rate: warm-up, then a cosine over --steps. A checkpoint every few minutes, written beside and renamed;
-started again it goes on from the last one. Losses go to losses.csv. With the same seed, threads and bank the
-losses are the same again: batches follow from (seed, step).
+started again it goes on from the last one. Losses go to losses.csv, each step once (records.py). With the same seed,
+threads and bank the losses are the same again: batches follow from (seed, step).
 """
 
 import argparse
@@ -31,6 +31,7 @@ import model as pali
 from bank import Bank
 from batches import LABELS, PLACES, SPOTS, Batches
 from losses import compiled, losses, plain
+from records import replaced, resumed
 from symbols import Symbols, fit_projector, start_looking, start_matching, start_named, start_reading
 from tokenizer import Tokenizer
 from watch import watch, watch_scenes
@@ -136,9 +137,9 @@ def main():
         weights.update(zip(names, (m.detach() for m in masters)))
         weights = {k: (weights["net.language_model.shared.weight"] if k.startswith("net.language_model.") and
                        ("embed_tokens" in k or "lm_head" in k) else v) for k, v in weights.items()}
-        part = saved.with_suffix(".part")
-        torch.save({"weights": weights, "optimiser": optimiser.state_dict(), "step": step, "spent": time.time() - begun}, part)
-        part.rename(saved)
+        with replaced(saved) as f:
+            torch.save({"weights": weights, "optimiser": optimiser.state_dict(), "step": step,
+                        "spent": time.time() - begun}, f)
         pali.export(net, args.tokenizer, args.work / "export")
 
     run = compiled() if args.compile else plain()
@@ -152,7 +153,7 @@ def main():
 
     if args.stage == "mixture" and step == 0:
         look()
-    log = open(args.work / "losses.csv", "a", newline="")
+    log = resumed(args.work / "losses.csv", step)
     table = csv.writer(log)
     last_save, last_print, seen_images, sums, since = time.time(), time.time(), 0, {}, 0
     net.train()

@@ -4,6 +4,9 @@
 
 --towers takes the SigLIP pooling head, text tower and logit scale from another checkpoint; that is right
 only where both trained over the same frozen ViT, and is checked.
+
+The engine reads the folder; `pali convert models/pali-mini -o pali-mini.safetensors` makes one file of it, the
+pali checkpoint.
 """
 
 import argparse

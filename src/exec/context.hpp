@@ -10,8 +10,8 @@
 
 namespace pali {
 
-// Called with every named stage of a run ("vision.block.3", "encoder.memory", ...). Parity dumps,
-// the profiler and the benchmarks hang here. Names are those of tests/data's goldens.
+// Called with every named stage of a run ("vision.block.3", "encoder.memory", ...). Parity dumps
+// and benchmarks hang here. Names are those of tests/data's goldens.
 using Tracer = std::function<void(std::string_view name, ConstMat values)>;
 
 struct Context {

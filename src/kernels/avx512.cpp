@@ -2,21 +2,10 @@
 // sums takes 24 of the 32 registers and loads 10 times for 24 products; 12 x 32 loads 14 times and
 // was measured 2 to 6 points of the peak slower.
 #include "kernels/fill-inl.hpp"
-#include "kernels/gemv_int8-inl.hpp"
-#include "kernels/int8-inl.hpp"
 #include "kernels/simd_avx512.hpp"
-#include "kernels/simd_int8_avx512.hpp"
 
 namespace pali {
 
-void fill_avx512(KernelTable& table) {
-  fill<Avx512, 6, 4>(table);
-  table.int8.by_int8 = fused_integers<Avx512, Avx512Pairs, KernelType::int8, 6, 4>();
-  table.int8.by_int4 = fused_integers<Avx512, Avx512Nibbles, KernelType::int4, 6, 4>();
-  table.int8.gemv = gemv_integers<Avx512, Avx512Bytes>();
-  table.int16.by_int8 = fused_integers<Avx512, Avx512Words, KernelType::int8, 6, 4>();
-  table.int16.by_int4 = fused_integers<Avx512, Avx512Words, KernelType::int4, 6, 4>();
-  table.int16.gemv = gemv_integers<Avx512, Avx512Words>();
-}
+void fill_avx512(KernelTable& table) { fill<Avx512, 6, 4>(table); }
 
 }  // namespace pali

@@ -200,7 +200,7 @@ struct Int8Product {
         });
       });
     };
-    if constexpr (kInt4) {
+    if constexpr (kInt4 && I::kQuad == 4) {
       unroll<Int4::kSteps>(step);
     } else if constexpr (S::kLanes == 16) {  // else gcc 12 keeps 20 of the 24 sums on the stack
 #pragma GCC unroll 1

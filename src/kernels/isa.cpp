@@ -217,13 +217,13 @@ KernelTable kernel_table(Isa isa) {
   KernelTable table;
   fill_scalar(table), fill_scalar_int8(table);
 #if defined(PALI_TIER_AVX2)
-  if (highest >= Isa::avx2) fill_avx2(table);
+  if (highest >= Isa::avx2) fill_avx2(table), fill_avx2_int8(table);
 #endif
 #if defined(PALI_TIER_AVX_VNNI)
   if (highest == Isa::avx_vnni) fill_avx_vnni(table);  // the tiers above do not stand on it
 #endif
 #if defined(PALI_TIER_AVX512)
-  if (highest >= Isa::avx512) fill_avx512(table);
+  if (highest >= Isa::avx512) fill_avx512(table), fill_avx512_int8(table);
 #endif
 #if defined(PALI_TIER_AVX512_VNNI)
   // The tiers above do not stand on this one.

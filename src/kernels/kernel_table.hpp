@@ -241,8 +241,10 @@ struct KernelTable {
 void fill_scalar(KernelTable& table);
 void fill_scalar_int8(KernelTable& table);
 void fill_avx2(KernelTable& table);
+void fill_avx2_int8(KernelTable& table);
 void fill_avx_vnni(KernelTable& table);
 void fill_avx512(KernelTable& table);
+void fill_avx512_int8(KernelTable& table);
 void fill_avx512_vnni(KernelTable& table);
 void fill_avx512_bf16(KernelTable& table);
 void fill_amx(KernelTable& table);

@@ -13,10 +13,10 @@ MatmulBackend backend_for(int64_t m, DType weight, ComputeType compute, Isa isa)
     Isa isa;
     int64_t from_rows;  // products of at least so many rows
   };
-  // AVX512-BF16 without AMX: the two multiply at the same peak (Zen 5); oneDNN was tuned for
-  // longer. Up to kGemvRows native reads rows in place at the speed of memory, where oneDNN was
-  // seen at a third of it on plain rows. amx stays native, which is ahead at every size. Xeon with
-  // AMX, one thread, medians, GFLOP/s native | oneDNN 2.6.3, W 5120x2048:
+  // AVX512-BF16 without AMX: not measured against each other; both multiply at the same peak (Zen
+  // 5), and oneDNN was tuned for longer. Up to kGemvRows native reads rows in place at the speed of
+  // memory, where oneDNN was seen at a third of it on plain rows. amx stays native, which is ahead
+  // at every size. Xeon with AMX, one thread, medians, GFLOP/s native | oneDNN 2.6.3, W 5120x2048:
   //   M 12: 130 | 82   24: 261 | 128   64: 721 | 316   272: 914 | 657
   // and M 256, W 8192x1664: 992 | 581, 1664x8192: 749 | 564; M 3364, W 8192x1664: 1211 | 651.
   // f32 stays native: both run at the same peak (143 | 142 at M 256), and native widens bf16 and

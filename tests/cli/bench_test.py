@@ -88,6 +88,9 @@ class Bench(Case):
         self.usage("bench", "matmul", "--shape", "12x13", says="three whole numbers")
         self.usage("bench", "attention", "--shape", "0x1x8", says="three whole numbers")
 
+    def test_a_stage_that_the_model_lacks(self):
+        self.fails(1, "bench", "decode", "--config", MODELS / "siglip_vision" / "config.json", says="has no stage decode")
+
     def test_options_of_another_stage(self):
         for stage in ("model", "vision", "roofline"):
             self.usage("bench", stage, "--shape", "1x2x3", says="--shape with " + stage)

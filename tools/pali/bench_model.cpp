@@ -197,6 +197,11 @@ std::vector<Row> bench_model(const ModelBench& bench, int64_t& rss_bytes) {
   const Model model = build_model(random_checkpoint(bench.config, dtype, /*seed=*/1), build);
 
   Pass pass(model, context, bench);
+  if (!pass.sees() && !pass.writes()) {
+    throw Error(ErrorCode::invalid_argument,
+                "a " + model.checkpoint.config.family + " has no stage " + bench.stage + " (" +
+                    bench.config.string() + "); name another stage or --config");
+  }
   const auto measure_products = [&] {
     for (int i = 0; i < kProductSamples; ++i) peaks.sample_products();
   };

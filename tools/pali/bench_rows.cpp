@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bench_peaks.hpp"
+#include "kernels/isa.hpp"
 
 namespace pali::bench {
 namespace {
@@ -44,7 +45,7 @@ std::string to_text(const std::vector<Row>& rows, int64_t rss_bytes) {
     if (!row.stages.empty()) compare(row, "floor", row.floor_ms());
   }
   if (!rows.empty()) {
-    text += rows.front().isa + ", " + std::to_string(rows.front().threads) +
+    text += cpu_name() + ", " + rows.front().isa + ", " + std::to_string(rows.front().threads) +
             " threads; the peaks were measured in this run\n";
   }
   return text + "peak resident size " + number(static_cast<double>(rss_bytes) * 1e-9, "%.2f") +

@@ -118,8 +118,8 @@ void add_bench(CLI::App& app) {
       "  pali bench matmul --shape 256x8192x1664 --dtype bf16 --json\n"
       "Medians and spread, and the share of the peak that binds, measured in the same run. Random\n"
       "weights are made in memory; the peak resident size is the last row. Target of a stage of\n"
-      "many tokens: products at 86 % of the peak of what they multiply (integers: 80 %), attention\n"
-      "at 70 % of that of its own operands (55 % below 512 tokens).");
+      "many tokens: products at 86 % of their peak (integers: 80 %), attention at 70 % of its own\n"
+      "(55 % below 512 tokens).");
   const auto known = [](const std::string& word) {
     std::string names;
     for (const char* stage : kStages) {

@@ -34,16 +34,17 @@ if [ -z "$emulator" ] && [ -x ../shared/avx512/avx512-run ] && ! grep -qw avx512
   emulator="$(cd .. && pwd)/shared/avx512/avx512-run --timeout 3000"
 fi
 
-build_and_test() {  # PRESET CTEST_ARGUMENTS... [-- TARGETS...]
+build_and_test() {  # PRESET CTEST_ARGUMENTS... [-- TARGETS...]; CMake takes "${options[@]}"
   local preset=$1 selection=() targets=()
   shift
   while [ $# -gt 0 ] && [ "$1" != -- ]; do selection+=("$1"); shift; done
   [ $# -gt 0 ] && { shift; targets=(--target "$@"); }
-  cmake --preset "$preset" -DPALI_ISA_EMULATOR="$emulator" >/dev/null
+  cmake --preset "$preset" -DPALI_ISA_EMULATOR="$emulator" "${options[@]}" >/dev/null
   cmake --build --preset "$preset" "${targets[@]}"
   ctest --preset "$preset" --output-on-failure "${selection[@]}"
 }
 
+options=()
 build_and_test release
 
 count=$(ctest --preset release -N | sed -n 's/^Total Tests: //p')
@@ -57,6 +58,10 @@ fi
 python3 tests/tiers.py "${strict[@]}" build/release/tools/pali "$emulator"
 
 if [ $full = 1 ]; then
+  # Kernels take minutes each to compile with sanitizers, and only those of this CPU would run.
+  options=(-DPALI_KERNEL_TIERS="$(build/release/tools/pali doctor --json | python3 -c '
+import json, sys
+print(";".join(t["name"] for t in json.load(sys.stdin)["tiers"] if t["available"] and t["name"] != "scalar"))')")
   build_and_test asan -LE slow
   build_and_test tsan -R '^(exec|matmul|ops|engine)_test\.' -- exec_test matmul_test ops_test engine_test
 fi

@@ -16,6 +16,8 @@ option(PALI_WITH_ONEDNN "Use oneDNN where it is installed" ON)
 option(PALI_FUZZ "Build the libFuzzer targets of tests/fuzz/targets (clang)" OFF)
 option(PALI_WERROR "Treat warnings of our own code as errors" OFF)
 set(PALI_SANITIZE "" CACHE STRING "Sanitizers of our own code: address,undefined or thread")
+set(PALI_KERNEL_TIERS "avx2;avx_vnni;avx512;avx512_vnni;avx512_bf16;amx" CACHE STRING
+    "Kernel tiers to build, beside scalar, where the compiler can; each stands on those below it")
 set(PALI_ISA_EMULATOR "" CACHE STRING
     "Command that runs a program on an emulated CPU; kernel tests of tiers this CPU lacks use it")
 

@@ -28,7 +28,9 @@ constexpr TileConfig kConfig = whole_tiles();  // 0-3 sums, 4-5 rows of W, 6-7 a
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // A panel of x: its steps, then the scales of its rows, group after group.
-int64_t panel_bytes(int64_t k) { return ceil_div(k, kDepth) * kStep + int8_groups(k) * kRows * 4; }
+int64_t panel_bytes(int64_t k) {
+  return ceil_div(k, kDepth) * kStep + integer_groups(k) * kRows * 4;
+}
 
 // Two panels of W, integer sums of two groups, two blocks of f32 sums, or those of all blocks where
 // K is cut.
@@ -42,7 +44,7 @@ void pack_activations(const float* x, int64_t x_stride, int64_t m, int64_t first
   const int64_t steps = ceil_div(k, kDepth), end = first + columns;
   float* scales = reinterpret_cast<float*>(panel + steps * kStep);
   for (int64_t half = 0; half < 2 && half * 16 < m; ++half) {
-    for (int64_t g = first / kIntegerGroup; g < int8_groups(end); ++g) {
+    for (int64_t g = first / kIntegerGroup; g < integer_groups(end); ++g) {
       alignas(64) std::byte rows[16][kIntegerGroup];
       const int64_t begin = g * kIntegerGroup;
       for (int64_t i = 0; i < 16; ++i) {

@@ -7,12 +7,8 @@
 namespace pali {
 
 void fill_avx2_int8(KernelTable& table) {
-  table.int8.by_int8 = fused_integers<Avx2, Avx2Pairs, KernelType::int8, 4, 2>();
-  table.int8.by_int4 = fused_integers<Avx2, Avx2Nibbles, KernelType::int4, 4, 2>();
-  table.int8.gemv = gemv_integers<Avx2, Avx2Bytes>();
-  table.int16.by_int8 = fused_integers<Avx2, Avx2Words, KernelType::int8, 4, 2>();
-  table.int16.by_int4 = fused_integers<Avx2, Avx2Words, KernelType::int4, 4, 2>();
-  table.int16.gemv = gemv_integers<Avx2, Avx2Words>();
+  table.int8 = integer_kernels<Avx2, Avx2Pairs, Avx2Nibbles, Avx2Bytes, 4, 2>();
+  table.int16 = integer_kernels<Avx2, Avx2Words, Avx2Words, Avx2Words, 4, 2>();
 }
 
 }  // namespace pali

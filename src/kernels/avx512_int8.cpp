@@ -6,12 +6,8 @@
 namespace pali {
 
 void fill_avx512_int8(KernelTable& table) {
-  table.int8.by_int8 = fused_integers<Avx512, Avx512Pairs, KernelType::int8, 6, 4>();
-  table.int8.by_int4 = fused_integers<Avx512, Avx512Nibbles, KernelType::int4, 6, 4>();
-  table.int8.gemv = gemv_integers<Avx512, Avx512Bytes>();
-  table.int16.by_int8 = fused_integers<Avx512, Avx512Words, KernelType::int8, 6, 4>();
-  table.int16.by_int4 = fused_integers<Avx512, Avx512Words, KernelType::int4, 6, 4>();
-  table.int16.gemv = gemv_integers<Avx512, Avx512Words>();
+  table.int8 = integer_kernels<Avx512, Avx512Pairs, Avx512Nibbles, Avx512Bytes, 6, 4>();
+  table.int16 = integer_kernels<Avx512, Avx512Words, Avx512Words, Avx512Words, 6, 4>();
 }
 
 }  // namespace pali

@@ -37,12 +37,9 @@ struct Avx512QuickWords : Avx512Words {
 }  // namespace
 
 void fill_avx512_vnni(KernelTable& table) {
-  table.int8.by_int8 = fused_integers<Avx512, Avx512Quads, KernelType::int8, 6, 4>();
-  table.int8.by_int4 = fused_integers<Avx512, Avx512Quads, KernelType::int4, 6, 4>();
-  table.int8.gemv = gemv_integers<Avx512, Avx512Quads>();
-  table.int16.by_int8 = fused_integers<Avx512, Avx512QuickWords, KernelType::int8, 6, 4>();
-  table.int16.by_int4 = fused_integers<Avx512, Avx512QuickWords, KernelType::int4, 6, 4>();
-  table.int16.gemv = gemv_integers<Avx512, Avx512QuickWords>();
+  table.int8 = integer_kernels<Avx512, Avx512Quads, Avx512Quads, Avx512Quads, 6, 4>();
+  table.int16 =
+      integer_kernels<Avx512, Avx512QuickWords, Avx512QuickWords, Avx512QuickWords, 6, 4>();
 }
 
 }  // namespace pali

@@ -59,12 +59,8 @@ struct AvxVnniWords : Avx2Words {
 }  // namespace
 
 void fill_avx_vnni(KernelTable& table) {
-  table.int8.by_int8 = fused_integers<Avx2, AvxVnniQuads, KernelType::int8, 6, 2>();
-  table.int8.by_int4 = fused_integers<Avx2, AvxVnniQuads, KernelType::int4, 6, 2>();
-  table.int8.gemv = gemv_integers<Avx2, AvxVnniQuads>();
-  table.int16.by_int8 = fused_integers<Avx2, AvxVnniWords, KernelType::int8, 6, 2>();
-  table.int16.by_int4 = fused_integers<Avx2, AvxVnniWords, KernelType::int4, 6, 2>();
-  table.int16.gemv = gemv_integers<Avx2, AvxVnniWords>();
+  table.int8 = integer_kernels<Avx2, AvxVnniQuads, AvxVnniQuads, AvxVnniQuads, 6, 2>();
+  table.int16 = integer_kernels<Avx2, AvxVnniWords, AvxVnniWords, AvxVnniWords, 6, 2>();
 }
 
 }  // namespace pali

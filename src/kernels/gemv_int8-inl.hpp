@@ -34,7 +34,7 @@ namespace {
 // A packed row: integers, then what the groups' sums start at (one integer for int8, a vector's
 // lanes for unsigned int4), then the groups' scales.
 template <class I, KernelType kType>
-struct GemvInt8Row {
+struct GemvIntegerRow {
   static constexpr bool kInt4 = kType == KernelType::int4;
   static constexpr int64_t kWeightBytes =
       kInt4 ? kIntegerGroup / 2 : kIntegerGroup;  // of W, a group
@@ -44,8 +44,8 @@ struct GemvInt8Row {
   static constexpr int64_t kUnitStart = kInt4 && I::kSignedNibbles ? 0 : sizeof(typename I::V);
   static constexpr int64_t kStartBytes = kInt4 ? kUnits * kUnitStart : 4;
 
-  explicit GemvInt8Row(int64_t k)
-      : starts(int8_groups(k) * kXBytes), scales(starts + int8_groups(k) * kStartBytes) {}
+  explicit GemvIntegerRow(int64_t k)
+      : starts(integer_groups(k) * kXBytes), scales(starts + integer_groups(k) * kStartBytes) {}
   int64_t starts;
   int64_t scales;
 
@@ -74,7 +74,7 @@ struct NibbleOrder {
 // few. q: zeros behind the `count` columns.
 template <class I>
 void arrange_for_int4(const std::byte* q, int64_t count, std::byte* out, std::byte* starts) {
-  using Row = GemvInt8Row<I, KernelType::int4>;
+  using Row = GemvIntegerRow<I, KernelType::int4>;
   constexpr NibbleOrder<I> kOrder;
   constexpr int64_t kGroup = 32, kHalf = 16;
   const int64_t whole = count / kGroup * kGroup;
@@ -103,9 +103,9 @@ void arrange_for_int4(const std::byte* q, int64_t count, std::byte* out, std::by
 }
 
 template <class S, class I, KernelType kType>
-void gemv_int8_pack_as(const float* x, int64_t k, std::byte* out) {
-  const GemvInt8Row<I, kType> row(k);
-  for (int64_t g = 0; g < int8_groups(k); ++g) {
+void gemv_integer_pack_as(const float* x, int64_t k, std::byte* out) {
+  const GemvIntegerRow<I, kType> row(k);
+  for (int64_t g = 0; g < integer_groups(k); ++g) {
     const int64_t first = g * kIntegerGroup, count = smaller(k - first, kIntegerGroup);
     std::byte* scale = out + row.scales + g * 4;
     int32_t sum;
@@ -124,17 +124,17 @@ void gemv_int8_pack_as(const float* x, int64_t k, std::byte* out) {
 }
 
 template <class S, class I>
-void gemv_int8_pack(const float* x, KernelType type, int64_t k, float* out) {
+void gemv_integer_pack(const float* x, KernelType type, int64_t k, float* out) {
   std::byte* bytes = reinterpret_cast<std::byte*>(out);
-  if (type == KernelType::int4) return gemv_int8_pack_as<S, I, KernelType::int4>(x, k, bytes);
-  gemv_int8_pack_as<S, I, KernelType::int8>(x, k, bytes);
+  if (type == KernelType::int4) return gemv_integer_pack_as<S, I, KernelType::int4>(x, k, bytes);
+  gemv_integer_pack_as<S, I, KernelType::int8>(x, k, bytes);
 }
 
 // What a block of products reads.
 template <class I, KernelType kType>
-struct GemvInt8Block {
-  using Row = GemvInt8Row<I, kType>;
-  GemvInt8Block(const GemvArgs& a, int64_t i, const GemvRows& r)
+struct GemvIntegerBlock {
+  using Row = GemvIntegerRow<I, kType>;
+  GemvIntegerBlock(const GemvArgs& a, int64_t i, const GemvRows& r)
       : args(a),
         rows(r),
         row(a.k),
@@ -210,9 +210,9 @@ template <class S, class I, int kM, int kRows>
 void gemv_int8_block(const GemvArgs& args, int64_t i, const GemvRows& rows) {
   using V = typename I::V;
   constexpr KernelType kType = KernelType::int8;
-  using Row = GemvInt8Row<I, kType>;
+  using Row = GemvIntegerRow<I, kType>;
   constexpr int kProducts = kM * kRows, kFours = (kProducts + 3) / 4;
-  const GemvInt8Block<I, kType> block(args, i, rows);
+  const GemvIntegerBlock<I, kType> block(args, i, rows);
   __m128 totals[kFours];
   unroll<kFours>([&](auto f) __attribute__((always_inline)) { totals[f] = _mm_setzero_ps(); });
   for_each_group<kRows>(
@@ -264,8 +264,8 @@ void gemv_int4_block(const GemvArgs& args, int64_t i, const GemvRows& rows) {
   using F = typename S::F;
   using V = typename I::V;
   constexpr KernelType kType = KernelType::int4;
-  using Row = GemvInt8Row<I, kType>;
-  const GemvInt8Block<I, kType> block(args, i, rows);
+  using Row = GemvIntegerRow<I, kType>;
+  const GemvIntegerBlock<I, kType> block(args, i, rows);
   F totals[kRows][kM];
   unroll<kRows * kM>([&](auto t)
                          __attribute__((always_inline)) { totals[t / kM][t % kM] = S::zero(); });
@@ -307,10 +307,10 @@ void gemv_int4_block(const GemvArgs& args, int64_t i, const GemvRows& rows) {
 }
 
 template <class S, class I, KernelType kType, int kM, int kRows>
-void gemv_int8_some(const GemvArgs& args, int64_t i, const GemvRows& rows) {
+void gemv_integer_some(const GemvArgs& args, int64_t i, const GemvRows& rows) {
   if constexpr (kM > 1) {
     if (args.m - i < kM) {
-      return gemv_int8_some<S, I, kType, kM - 1, kRows>(args, i, rows);
+      return gemv_integer_some<S, I, kType, kM - 1, kRows>(args, i, rows);
     }
   }
   if constexpr (kType == KernelType::int4) {
@@ -321,10 +321,10 @@ void gemv_int8_some(const GemvArgs& args, int64_t i, const GemvRows& rows) {
 }
 
 template <class S, class I, KernelType kType>
-void gemv_int8_as(const GemvArgs& args) {
+void gemv_integer_as(const GemvArgs& args) {
   const auto take = [&](auto count, GemvRows rows) {
     for (int64_t i = 0; i < args.m; i += 4) {
-      gemv_int8_some<S, I, kType, 4, count.value>(args, i, rows);
+      gemv_integer_some<S, I, kType, 4, count.value>(args, i, rows);
       rows.ahead = 0;
     }
   };
@@ -340,14 +340,23 @@ void gemv_int8_as(const GemvArgs& args) {
 }
 
 template <class S, class I>
-void gemv_int8_multiply(const GemvArgs& args) {
-  if (args.type == KernelType::int4) return gemv_int8_as<S, I, KernelType::int4>(args);
-  gemv_int8_as<S, I, KernelType::int8>(args);
+void gemv_integer_multiply(const GemvArgs& args) {
+  if (args.type == KernelType::int4) return gemv_integer_as<S, I, KernelType::int4>(args);
+  gemv_integer_as<S, I, KernelType::int8>(args);
 }
 
 template <class S, class I>
 GemvKernels gemv_integers() {
-  return {gemv_int8_pack<S, I>, gemv_int8_multiply<S, I>};
+  return {gemv_integer_pack<S, I>, gemv_integer_multiply<S, I>};
+}
+
+// A tier's products by the integers that it has for int8 weights, int4 ones, and few rows; a tile
+// of kRows x kVectors vectors of sums.
+template <class S, class ByInt8, class ByInt4, class Few, int kRows, int kVectors>
+IntegerKernels integer_kernels() {
+  return {.by_int8 = fused_integers<S, ByInt8, KernelType::int8, kRows, kVectors>(),
+          .by_int4 = fused_integers<S, ByInt4, KernelType::int4, kRows, kVectors>(),
+          .gemv = gemv_integers<S, Few>()};
 }
 
 }  // namespace

@@ -26,11 +26,11 @@ namespace {
 // to_float adds: no sum of a group of W is larger than 16 * 8 * 127, and what dot() goes through on
 // the way may wrap around.
 //   store, negate           of such sums
-constexpr int64_t int8_groups(int64_t k) { return (k + kIntegerGroup - 1) / kIntegerGroup; }
+constexpr int64_t integer_groups(int64_t k) { return (k + kIntegerGroup - 1) / kIntegerGroup; }
 
-constexpr int64_t kInt8Lines = 64;
-inline int64_t int8_whole_lines(int64_t bytes) {
-  return (bytes + kInt8Lines - 1) / kInt8Lines * kInt8Lines;
+constexpr int64_t kLineBytes = 64;
+inline int64_t whole_lines(int64_t bytes) {
+  return (bytes + kLineBytes - 1) / kLineBytes * kLineBytes;
 }
 
 // count <= kIntegerGroup values as integers, zeros behind them; the group's scale and sum of
@@ -70,7 +70,7 @@ void quantise_group(const float* x, int64_t count, float* scale, int32_t* sum, s
 template <class I>
 void int4_starts(const std::byte* x, std::byte* starts) {
   constexpr int kElement = 4 / I::kQuad;
-  alignas(64) std::byte dword[4] = {}, lanes[kInt8Lines];
+  alignas(64) std::byte dword[4] = {}, lanes[kLineBytes];
   for (int i = 0; i < 4; i += kElement) dword[i] = std::byte{8};
   const auto eights = I::broadcast(dword);
   for (int64_t g = 0; g < kIntegerGroup / kInt4Group; ++g) {
@@ -85,25 +85,25 @@ void int4_starts(const std::byte* x, std::byte* starts) {
 
 // A packed row: integers, then the groups' scales, then what each integer sum starts at.
 template <class I, KernelType kType>
-struct Int8Row {
+struct IntegerRow {
   static constexpr int64_t kGroupBytes = kIntegerGroup * 4 / I::kQuad;
   // Integer sums of a group with a row of W.
   static constexpr int64_t kSums = kType == KernelType::int4 ? kIntegerGroup / kInt4Group : 1;
   static constexpr int64_t kStartBytes = kSums * 4;
-  static int64_t scales(int64_t k) { return int8_groups(k) * kGroupBytes; }
-  static int64_t starts(int64_t k) { return scales(k) + int8_groups(k) * 4; }
+  static int64_t scales(int64_t k) { return integer_groups(k) * kGroupBytes; }
+  static int64_t starts(int64_t k) { return scales(k) + integer_groups(k) * 4; }
   // An odd number of lines: rows a power of two apart would share the same few of L1.
   static int64_t bytes(int64_t k) {
-    const int64_t bytes = int8_whole_lines(starts(k) + int8_groups(k) * kStartBytes);
-    return bytes / kInt8Lines % 2 == 0 ? bytes + kInt8Lines : bytes;
+    const int64_t bytes = whole_lines(starts(k) + integer_groups(k) * kStartBytes);
+    return bytes / kLineBytes % 2 == 0 ? bytes + kLineBytes : bytes;
   }
 };
 
 template <class S, class I, KernelType kType, int kRows, int kVectors>
-struct Int8Product {
+struct IntegerProduct {
   using F = typename S::F;
   using V = typename I::V;
-  using Row = Int8Row<I, kType>;
+  using Row = IntegerRow<I, kType>;
   using Int4 = Int4Panel<S, I, kVectors>;
   static constexpr bool kInt4 = kType == KernelType::int4;
   static constexpr int64_t kNr = kVectors * S::kLanes;
@@ -115,13 +115,12 @@ struct Int8Product {
 
   static int64_t panel_step(int64_t kc) {  // bytes of a panel of W
     const int64_t group = kInt4 ? Row::kSums * Int4::kGroupStep : Row::kGroupBytes * kNr;
-    return int8_groups(kc) * group;
+    return integer_groups(kc) * group;
   }
   static int64_t sums_stride() { return kColumns + 16; }
 
   static int64_t scratch_bytes(int64_t m, int64_t, int64_t k, int64_t k_block) {
-    return kColumns / kNr * panel_step(smaller(k, k_block)) +
-           int8_whole_lines(m * sums_stride() * 4);
+    return kColumns / kNr * panel_step(smaller(k, k_block)) + whole_lines(m * sums_stride() * 4);
   }
 
   static void pack_activations(const float* x, int64_t x_stride, int64_t m, int64_t first,
@@ -131,7 +130,7 @@ struct Int8Product {
       float* scales = reinterpret_cast<float*>(row + Row::scales(k));
       std::byte* starts = row + Row::starts(k);
       const float* from = x + i * x_stride - first;
-      for (int64_t g = first / kIntegerGroup; g < int8_groups(first + columns); ++g) {
+      for (int64_t g = first / kIntegerGroup; g < integer_groups(first + columns); ++g) {
         const int64_t begin = g * kIntegerGroup;
         std::byte* integers = row + g * Row::kGroupBytes;
         int32_t sum;
@@ -349,7 +348,7 @@ struct Int8Product {
 
 template <class S, class I, KernelType kType, int kRows, int kVectors>
 FusedGemm fused_integers() {
-  using Product = Int8Product<S, I, kType, kRows, kVectors>;
+  using Product = IntegerProduct<S, I, kType, kRows, kVectors>;
   return {.rows = kRows,
           .w_rows = Product::kNr,
           .least_rows = Product::kColumns / 2,

@@ -43,7 +43,8 @@ class MomentsObserver final : public ActivationObserver {
 };
 
 bool may_be_calibrated(const BoundTensor& tensor) {
-  return tensor.rule.least == Precision::any && is_float_weight(tensor.ref.dtype);
+  const bool integers = tensor.rule.least == Precision::any || tensor.rule.least == Precision::int8;
+  return integers && is_float_weight(tensor.ref.dtype);
 }
 
 }  // namespace

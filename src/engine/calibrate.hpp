@@ -9,7 +9,7 @@
 namespace pali {
 
 // The forms, as `dtype` (i8 or i4), of those matrices of `checkpoint` that options.calibrate's
-// requests go through and that the provenance table lets be anything: the others stay to plain
+// requests go through and that the provenance table lets be integers: the others stay to plain
 // rounding. `open` gives the same checkpoint again: an engine takes one for good. `most_bytes`: of
 // moments held at once; a larger model sees its requests several times. Throws Error:
 // invalid_argument where no request came.

@@ -43,5 +43,32 @@ TEST(Calibrate, InPartsAsAtOnce) {
   }
 }
 
+// The embeddings of a tied head are never int4, and serve the head's products in int8.
+TEST(Calibrate, ServesATiedHead) {
+  const auto open = [] { return open_checkpoint(testing::model("t5_original")); };
+  Checkpoint checkpoint = open();
+  checkpoint.table.load(checkpoint.store);
+  ASSERT_FALSE(checkpoint.table.has("lm.head.weight"));
+  ConvertOptions options;
+  options.engine = testing::threads(1);
+  options.max_product_error = 1;
+  options.calibrate = [](const Engine& engine) {
+    Request request;
+    request.prompt = "three words here";
+    request.generation.max_tokens = 8;
+    engine.run(request);
+  };
+  for (const DType type : {DType::i8, DType::i4}) {
+    const StoredForms forms = calibrated_forms(checkpoint, type, options, open);
+    const auto head = forms.find("lm.embed");
+    ASSERT_NE(head, forms.end());
+    EXPECT_EQ(head->second.type(), DType::i8);
+    const StoredForm plain(checkpoint.table.bound().at("lm.embed"), type);
+    EXPECT_NE(bytes_of(head->second), bytes_of(plain));
+    EXPECT_GT(head->second.error()->products, 0);
+    EXPECT_LT(head->second.error()->products, plain.error()->rms);
+  }
+}
+
 }  // namespace
 }  // namespace pali

@@ -145,7 +145,8 @@ std::shared_ptr<EngineState> make_engine_state(Checkpoint checkpoint, const Engi
   checkpoint = cast_checkpoint(std::move(checkpoint), options.dtype);
   const std::string dtype = main_dtype(checkpoint.table.parameters_by_dtype());
   ModelOptions build;
-  build.policy = MatmulPolicy{options.matmul, resolve_compute(options, isa, dtype), isa, observer};
+  build.policy = MatmulPolicy{options.matmul, resolve_compute(options, isa, dtype), isa, observer,
+                              options.prepack};
   build.resolution = options.resolution;
   build.on_progress = options.on_progress;
   const int threads = options.threads == 0 ? default_thread_count() : options.threads;

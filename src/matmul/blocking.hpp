@@ -17,6 +17,8 @@ struct GemmBlocking {
   int64_t mc = 0;      // rows of x in a tile, a multiple of mr
   int64_t panels = 0;  // of nr columns of y in a tile, at most
   int64_t kc = 0;      // columns of x packed at a time, a multiple of k_step and of 32
+
+  int64_t panel_bytes(const GemmKernels& gemm) const { return gemm.nr * kc * gemm.element_bytes; }
 };
 
 // Equal parts, of K and of x's rows: a short one spends its time on sums coming and going, or on
@@ -25,8 +27,7 @@ inline GemmBlocking gemm_blocking(int64_t m, int64_t k, const GemmKernels& gemm)
   GemmBlocking blocking;
   blocking.kc = round_up(ceil_div(k, ceil_div(k, gemm.k_most)), 32);
   blocking.mc = round_up(ceil_div(m, ceil_div(m, 576)), gemm.mr);
-  const int64_t panel = gemm.nr * blocking.kc * gemm.element_bytes;
-  blocking.panels = std::max<int64_t>(1, gemm.panels_bytes / panel);
+  blocking.panels = std::max<int64_t>(1, gemm.panels_bytes / blocking.panel_bytes(gemm));
   return blocking;
 }
 

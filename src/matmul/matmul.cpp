@@ -148,6 +148,7 @@ std::unique_ptr<PackedLinear> pack_linear(const WeightRef& weight, const MatmulP
     if (onednn == nullptr && declined != nullptr) *declined = reason;
   }
   if (asked && onednn != nullptr) return onednn;
+  if (onednn != nullptr) policy.prepack = false;  // its many rows are not native's
   auto native =
       is_quantised(weight.dtype) ? quantised_linear(weight, policy) : native_linear(weight, policy);
   if (onednn == nullptr) return native;

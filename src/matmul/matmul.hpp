@@ -45,6 +45,9 @@ struct MatmulPolicy {
   ComputeType compute = ComputeType::f32;
   Isa isa = Isa::scalar;                   // the tier of the Context's kernel table
   ActivationObserver* observer = nullptr;  // outlives what is packed
+  // Float weights are laid out for products of many rows at once, besides where they lie, and
+  // oneDNN's int8 ones; else panels are packed on the way. The same bits on native.
+  bool prepack = false;
 };
 
 // What ComputeType::automatic stands for: bf16 where the weights are bf16, int8 or int4 and the

@@ -1,10 +1,12 @@
 // Products on our own kernels. Weights stay where the file has them: few rows of x stream them in
-// place (gemv), many rows pack panels of them on the fly into cache-sized scratch (gemm).
+// place (gemv), many rows pack panels of them on the fly into cache-sized scratch (gemm), or find
+// them packed where that was asked for.
 // Work is shared out over M and N, never over K: the same bits at any thread count.
 #include <algorithm>
 #include <cstring>
 
 #include "exec/scratch.hpp"
+#include "kernels/isa.hpp"
 #include "matmul/backends.hpp"
 #include "matmul/blocking.hpp"
 #include "matmul/fused.hpp"
@@ -19,6 +21,7 @@ class NativeLinear final : public PackedLinear {
   NativeLinear(const WeightRef& weight, const MatmulPolicy& policy)
       : weight_(weight), compute_(policy.compute) {
     if (!weight.rows_contiguous()) turn();
+    if (policy.prepack) prepack(kernel_table(policy.isa));
   }
   int64_t out() const override { return weight_.out; }
   int64_t in() const override { return weight_.in; }
@@ -38,28 +41,38 @@ class NativeLinear final : public PackedLinear {
   void run(const Context& context, ConstMat x, Mat y, const Epilogue& epilogue) const override {
     check_run(*this, x, y, epilogue);
     if (x.rows == 0) return;
-    const StreamedWeight weight = streamed(context.kernels);
-    const bool bf16 = weight.x == ComputeType::bf16;
-    const FusedWeight tiles = fused(context.kernels);
     if (x.rows <= kGemvRows) {
+      const StreamedWeight weight = streamed(context.kernels);
       const Product product{this, y, epilogue};
       run_streamed(context, x, {&weight, 1}, {&product, 1});
-    } else if (tiles.weight != nullptr) {
-      run_fused(context, tiles, x, y, epilogue);
+    } else if (const GemmKernels* gemm = panelled(context.kernels)) {
+      run_gemm(context, *gemm, x, y, epilogue);
     } else {
-      const GemmKernels& gemm = bf16 ? context.kernels.gemm_bf16 : context.kernels.gemm_f32;
-      run_gemm(context, gemm, x, y, epilogue);
+      run_fused(context, fused(context.kernels), x, y, epilogue);
     }
   }
 
  private:
   void turn();
+  void prepack(const KernelTable& kernels);
+  // The kernel of products of many rows; null where a fused one does without panels.
+  const GemmKernels* panelled(const KernelTable& kernels) const {
+    if (fused(kernels).weight != nullptr) return nullptr;
+    return streamed(kernels).x == ComputeType::bf16 ? &kernels.gemm_bf16 : &kernels.gemm_f32;
+  }
+  auto packing(const GemmKernels& gemm) const {
+    return [this, &gemm](int64_t n0, int64_t n, int64_t k0, int64_t kc, std::byte* panel) {
+      gemm.pack_weights(weight_.row(n0) + k0 * dtype_bytes(weight_.dtype),
+                        kernel_type(weight_.dtype), weight_.out_stride, 1, n, kc, panel);
+    };
+  }
   void run_gemm(const Context& context, const GemmKernels& gemm, ConstMat x, Mat y,
                 const Epilogue& epilogue) const;
 
   WeightRef weight_;
   ComputeType compute_;
   AlignedBuffer<std::byte> turned_;  // [out, in] copy of an [in, out] weight
+  AlignedBuffer<std::byte> panels_;  // pack_panels() of the weight; empty: packed on the way
 };
 
 // [in, out] weights are turned once, here: a decode step reads rows in place, and a column of such
@@ -84,16 +97,19 @@ void NativeLinear::turn() {
   weight_.in_stride = 1;
 }
 
+void NativeLinear::prepack(const KernelTable& kernels) {
+  if (const GemmKernels* gemm = panelled(kernels)) {
+    panels_ = pack_panels(*gemm, out(), in(), packing(*gemm));
+  }
+}
+
 void NativeLinear::run_gemm(const Context& context, const GemmKernels& gemm, ConstMat x, Mat y,
                             const Epilogue& epilogue) const {
-  const KernelType type = kernel_type(weight_.dtype);
-  const auto pack = [&](int64_t n0, int64_t n, int64_t k0, int64_t kc, std::byte* panel) {
-    gemm.pack_weights(weight_.row(n0) + k0 * dtype_bytes(weight_.dtype), type, weight_.out_stride,
-                      1, n, kc, panel);
-  };
+  const auto pack = packing(gemm);
+  const std::byte* ready = panels_.size() > 0 ? panels_.data() : nullptr;
   if (gemm.pack_activations == nullptr) {  // f32 is used as it is
-    run_tiled(context, gemm, reinterpret_cast<const std::byte*>(x.data), x.stride, in(), pack, y,
-              epilogue);
+    run_tiled(context, gemm, reinterpret_cast<const std::byte*>(x.data), x.stride, in(), pack,
+              ready, y, epilogue);
     return;
   }
   // Activations in the kernel's type, all rows at once.
@@ -105,7 +121,7 @@ void NativeLinear::run_gemm(const Context& context, const GemmKernels& gemm, Con
       gemm.pack_activations(x.row(m), in(), rows + m * stride * gemm.element_bytes);
     }
   });
-  run_tiled(context, gemm, rows, stride, in(), pack, y, epilogue);
+  run_tiled(context, gemm, rows, stride, in(), pack, ready, y, epilogue);
 }
 
 }  // namespace

@@ -19,25 +19,32 @@ struct Tiled {
   int64_t x_stride;
   int64_t k;
   PackPanel pack;
+  const std::byte* ready;  // of n_panels each block of K
+  int64_t n_panels;
   GemmBlocking blocking;
 
-  int64_t panel_bytes() const { return gemm.nr * blocking.kc * gemm.element_bytes; }
+  int64_t panel_bytes() const { return blocking.panel_bytes(gemm); }
   int64_t c_stride() const { return padded_stride(blocking.panels * gemm.nr, sizeof(float)); }
 
   // Rows from m0 on times the columns from n0 on: all of c.
   void multiply(int64_t m0, int64_t n0, std::byte* panels, Mat c) const {
     for (int64_t k0 = 0; k0 < k; k0 += blocking.kc) {
       const int64_t kc = std::min(blocking.kc, k - k0);
-      for (int64_t j = 0; j < c.cols; j += gemm.nr) {
-        pack(n0 + j, std::min<int64_t>(gemm.nr, c.cols - j), k0, kc,
-             panels + j / gemm.nr * panel_bytes());
+      const std::byte* packed = panels;
+      if (ready != nullptr) {
+        packed = ready + (k0 / blocking.kc * n_panels + n0 / gemm.nr) * panel_bytes();
+      } else {
+        for (int64_t j = 0; j < c.cols; j += gemm.nr) {
+          pack(n0 + j, std::min<int64_t>(gemm.nr, c.cols - j), k0, kc,
+               panels + j / gemm.nr * panel_bytes());
+        }
       }
       // Rows outside, panels inside: mr rows of x stay in L1 while the panels come from L2.
       for (int64_t i = 0; i < c.rows; i += gemm.mr) {
         const std::byte* rows = x + ((m0 + i) * x_stride + k0) * gemm.element_bytes;
         for (int64_t j = 0; j < c.cols; j += gemm.nr) {
           gemm.multiply(rows, x_stride, std::min<int64_t>(gemm.mr, c.rows - i),
-                        panels + j / gemm.nr * panel_bytes(), kc, c.row(i) + j, c.stride,
+                        packed + j / gemm.nr * panel_bytes(), kc, c.row(i) + j, c.stride,
                         std::min<int64_t>(gemm.nr, c.cols - j), /*accumulate=*/k0 != 0);
         }
       }
@@ -47,14 +54,30 @@ struct Tiled {
 
 }  // namespace
 
+AlignedBuffer<std::byte> pack_panels(const GemmKernels& gemm, int64_t out, int64_t k,
+                                     PackPanel pack) {
+  const GemmBlocking blocking = gemm_blocking(/*m=*/1, k, gemm);  // kc does not depend on m
+  const int64_t bytes = blocking.panel_bytes(gemm);
+  AlignedBuffer<std::byte> panels(ceil_div(k, blocking.kc) * ceil_div(out, gemm.nr) * bytes);
+  std::byte* panel = panels.data();
+  for (int64_t k0 = 0; k0 < k; k0 += blocking.kc) {
+    for (int64_t n0 = 0; n0 < out; n0 += gemm.nr, panel += bytes) {
+      pack(n0, std::min<int64_t>(gemm.nr, out - n0), k0, std::min(blocking.kc, k - k0), panel);
+    }
+  }
+  return panels;
+}
+
 void run_tiled(const Context& context, const GemmKernels& gemm, const std::byte* x,
-               int64_t x_stride, int64_t k, PackPanel pack, Mat y, const Epilogue& epilogue) {
-  const Tiled tiled{gemm, x, x_stride, k, pack, gemm_blocking(y.rows, k, gemm)};
+               int64_t x_stride, int64_t k, PackPanel pack, const std::byte* ready, Mat y,
+               const Epilogue& epilogue) {
+  const Tiled tiled{
+      gemm, x, x_stride, k, pack, ready, ceil_div(y.cols, gemm.nr), gemm_blocking(y.rows, k, gemm)};
   const GemmBlocking& blocking = tiled.blocking;
   for (int64_t m0 = 0; m0 < y.rows; m0 += blocking.mc) {
     const int64_t rows = std::min(blocking.mc, y.rows - m0);
     context.pool.parallel_for(ceil_div(y.cols, gemm.nr), 1, [&](int64_t begin, int64_t end, int) {
-      Scratch panels(blocking.panels * tiled.panel_bytes());
+      Scratch panels(ready != nullptr ? 0 : blocking.panels * tiled.panel_bytes());
       Scratch sums(rows * tiled.c_stride() * 4);
       const int64_t parts = ceil_div(end - begin, blocking.panels);
       for (int64_t part = 0; part < parts; ++part) {

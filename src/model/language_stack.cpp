@@ -39,7 +39,9 @@ StackSpec language_stack(const LanguageConfig& config, int64_t layers, CrossAtte
 std::shared_ptr<const PackedLinear> pack_head(const LanguageConfig& config,
                                               const TensorTable& table,
                                               const MatmulPolicy& policy) {
-  return pack_linear(table.matrix(config.separate_head ? "lm.head.weight" : "lm.embed"), policy);
+  MatmulPolicy streaming = policy;
+  streaming.prepack = false;  // the largest matrix, and few rows at a time meet it
+  return pack_linear(table.matrix(config.separate_head ? "lm.head.weight" : "lm.embed"), streaming);
 }
 
 LmHead make_head(const LanguageConfig& config, std::shared_ptr<const PackedLinear> table) {

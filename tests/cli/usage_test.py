@@ -139,6 +139,11 @@ class Usage(Case):
         self.assertGreaterEqual(report["default_threads"], 1)
         self.assertEqual(pali("doctor", "--json", model="nowhere").json()["model"]["path"], None)
 
+    def test_packing_at_load_changes_no_answer(self):
+        command = ("caption", PHOTO, "--json", "-n", "8", "--isa", "scalar")
+        answers = [self.ok(*command, *flag).json() for flag in ((), ("--prepack",))]
+        self.assertEqual(*[(answer["tokens"], answer["logprob"]) for answer in answers])
+
     def test_tiers_that_doctor_names_answer_alike(self):
         tiers = {t["name"]: t["available"] for t in self.ok("doctor", "--json").json()["tiers"]}
         expected = self.ok("caption", PHOTO, "--isa", "scalar", "-n", "8").out

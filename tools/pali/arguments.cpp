@@ -173,6 +173,10 @@ void add_machine_options(CLI::App& verb, EngineOptions& engine) {
     add_dtype_option(verb, engine.dtype, "Type of the weights");
   }
   add_choice(verb, "--compute", engine.compute, kComputes, "Type of the products");
+  verb.add_flag("--prepack", engine.prepack,
+                "Lay float weights out for products when the model is opened: more memory, and "
+                "little gained but by small products of many images")
+      ->group(kModel);
 }
 
 void accept_machine_options(CLI::App& verb, EngineOptions& engine, const char* group) {

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 
 #include "base/assert.hpp"
@@ -137,16 +138,24 @@ class Bench {
   void add(std::vector<Candidate>& candidates, const Shape& shape, DType dtype,
            MatmulBackend backend, const std::vector<WeightRef>& refs) {
     const ComputeType compute = compute_for(bench_.options, backend, dtype, setup_.isa);
-    const MatmulPolicy policy{backend, compute, setup_.isa};
+    const MatmulPolicy policy{backend, compute, setup_.isa, nullptr, bench_.options.prepack};
     Candidate candidate;
     std::string declined;
+    const std::string what = by({shape.m, shape.n, shape.k}) + " " + weight_name(dtype) + ": ";
+    double packing_ms = 0;
     for (const WeightRef& ref : refs) {
-      candidate.linears.push_back(pack_linear(ref, policy, &declined));
+      packing_ms +=
+          milliseconds([&] { candidate.linears.push_back(pack_linear(ref, policy, &declined)); });
       if (!declined.empty() && backend == MatmulBackend::onednn) {
-        bench_.remarks.push_back(by({shape.m, shape.n, shape.k}) + " " + weight_name(dtype) + ": " +
-                                 declined);
+        bench_.remarks.push_back(what + declined);
         return;
       }
+    }
+    if (policy.prepack) {
+      char text[80];
+      std::snprintf(text, sizeof(text), "%s: packing once, on one thread, takes %.3g ms",
+                    backend_name(backend), packing_ms / static_cast<double>(refs.size()));
+      bench_.remarks.push_back(what + text);
     }
     candidate.operands = operands_of(compute, dtype);
     candidate.amx = on_amx(backend, compute, setup_.isa);

@@ -192,7 +192,7 @@ std::vector<Row> bench_model(const ModelBench& bench, int64_t& rss_bytes) {
   restart_peak_rss();
   say("making random weights");
   ModelOptions build;
-  build.policy = {backend, compute, setup.isa};
+  build.policy = {backend, compute, setup.isa, nullptr, bench.options.prepack};
   build.resolution = bench.resolution;
   const Model model = build_model(random_checkpoint(bench.config, dtype, /*seed=*/1), build);
 

@@ -22,6 +22,7 @@ using test::Layout;
 using test::TestMatrix;
 using test::TestWeight;
 
+// Every way, and of those that pack panels the one that does so at load.
 struct Backend {
   std::string name;
   MatmulPolicy policy;
@@ -51,6 +52,12 @@ const std::vector<Backend>& backends() {
                        {backend, compute, best},
                        kernel_table(best)});
       }
+    }
+    for (size_t i = 0, plain = all.size(); i < plain; ++i) {
+      Backend packed = all[i];
+      packed.name += " prepacked";
+      packed.policy.prepack = true;
+      if (packed.policy.backend != MatmulBackend::reference) all.push_back(std::move(packed));
     }
     return all;
   }();

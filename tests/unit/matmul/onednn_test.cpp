@@ -69,6 +69,21 @@ TEST_F(OneDnn, DeclinesWithAReason) {
   }
 }
 
+TEST_F(OneDnn, DeclinesIntegersThatItWouldNotMultiplyExactly) {
+  std::vector<std::byte> integers(20 * 30, std::byte{1}), scales(20 * 4);
+  WeightRef weight;
+  weight.name = "w";
+  weight.dtype = DType::i8;
+  weight.out = 20;
+  weight.in = weight.out_stride = 30;
+  weight.data = integers.data();
+  weight.scales = scales.data();
+  const bool exact = onednn_built() && best_ >= Isa::avx512_vnni;
+  EXPECT_EQ(bound(weight, ComputeType::int8, best_), exact ? "onednn" : "native") << declined_;
+  EXPECT_EQ(declined_.empty(), exact);
+  EXPECT_EQ(bound(weight, ComputeType::int16, best_), "native");
+}
+
 // Files promise no alignment: the same weights give the same bits wherever they lie.
 TEST_F(OneDnn, UnalignedWeightsGiveTheBitsOfAlignedOnes) {
   ThreadPool pool(2);
@@ -76,21 +91,25 @@ TEST_F(OneDnn, UnalignedWeightsGiveTheBitsOfAlignedOnes) {
   const ComputeType wide = ComputeType::f32;
   for (const auto& [type, compute] : {std::pair(DType::f32, wide), std::pair(DType::bf16, wide),
                                       std::pair(DType::bf16, ComputeType::bf16)}) {
-    for (const MatmulBackend backend : {MatmulBackend::onednn, MatmulBackend::automatic}) {
-      // 300 rows: a whole tile of columns and a part of one. 3: rows further apart than their
-      // width.
-      const TestWeight aligned(type, 300, 30, Layout::out_in, 3, 0, 5);
-      const TestWeight unaligned(type, 300, 30, Layout::out_in, 3, 1, 5);
-      const auto a = pack_linear(aligned.ref(), {backend, compute, best_});
-      const auto b = pack_linear(unaligned.ref(), {backend, compute, best_});
-      EXPECT_EQ(a->backend(), b->backend());
-      for (const int64_t m : {1, 7, 40}) {
-        test::TestMatrix x(m, 30, 0, 7), y(m, 300, 0, 8), z(m, 300, 0, 9);
-        a->run({pool, kernels}, x.view(), y.view());
-        b->run({pool, kernels}, x.view(), z.view());
-        for (int64_t i = 0; i < m; ++i) {
-          EXPECT_TRUE(std::equal(y.view().row(i), y.view().row(i) + 300, z.view().row(i)))
-              << dtype_name(type) << " row " << i << " of " << m;
+    for (const bool prepack : {false, true}) {
+      for (const MatmulBackend backend : {MatmulBackend::onednn, MatmulBackend::automatic}) {
+        // 300 rows: a whole tile of columns and a part of one. 3: rows further apart than their
+        // width.
+        const TestWeight aligned(type, 300, 30, Layout::out_in, 3, 0, 5);
+        const TestWeight unaligned(type, 300, 30, Layout::out_in, 3, 1, 5);
+        MatmulPolicy policy{backend, compute, best_};
+        policy.prepack = prepack;
+        const auto a = pack_linear(aligned.ref(), policy);
+        const auto b = pack_linear(unaligned.ref(), policy);
+        EXPECT_EQ(a->backend(), b->backend());
+        for (const int64_t m : {1, 7, 40}) {
+          test::TestMatrix x(m, 30, 0, 7), y(m, 300, 0, 8), z(m, 300, 0, 9);
+          a->run({pool, kernels}, x.view(), y.view());
+          b->run({pool, kernels}, x.view(), z.view());
+          for (int64_t i = 0; i < m; ++i) {
+            EXPECT_TRUE(std::equal(y.view().row(i), y.view().row(i) + 300, z.view().row(i)))
+                << dtype_name(type) << " row " << i << " of " << m;
+          }
         }
       }
     }

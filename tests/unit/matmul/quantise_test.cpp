@@ -360,5 +360,44 @@ TEST(QuantisedProduct, OneDnnDeclines) {
   EXPECT_FALSE(declined.empty());
 }
 
+// The integers, and so the sums, are native's; scales are multiplied in with more roundings.
+TEST(QuantisedProduct, OneDnnInInt8IsNative) {
+  Isa best = Isa::scalar;
+  for (const IsaTier& tier : isa_tiers()) best = tier.available ? tier.isa : best;
+  if (!onednn_built() || best < Isa::avx512_vnni) GTEST_SKIP() << "no exact int8 of oneDNN here";
+  ThreadPool pool(2);
+  const KernelTable kernels = kernel_table(best);
+  for (const Shape& shape : {Shape{9, 130, 300}, {40, 300, 700}, {1, 257, 256}, {33, 5, 17}}) {
+    const TestWeight weight(DType::f32, shape.n, shape.k, Layout::out_in, 0, 0, 5);
+    const Quantised made(weight.ref(), DType::i8);
+    TestMatrix x(shape.m, shape.k, 3, 7), native(shape.m, shape.n, 5, 8);
+    if (shape.m > 9) x.view().row(3)[2] = std::numeric_limits<float>::infinity();
+    if (shape.m > 9) std::fill_n(x.view().row(4), shape.k, 0.0f);
+    const MatmulPolicy policy{MatmulBackend::native, ComputeType::int8, best};
+    pack_linear(made.ref, policy)->run({pool, kernels}, x.view(), native.view());
+    for (const bool prepack : {false, true}) {
+      MatmulPolicy other{MatmulBackend::onednn, ComputeType::int8, best};
+      other.prepack = prepack;
+      const auto linear = pack_linear(made.ref, other);
+      ASSERT_EQ(linear->backend(), "onednn");
+      TestMatrix y(shape.m, shape.n, 5, 9);
+      linear->run({pool, kernels}, x.view(), y.view());
+      EXPECT_TRUE(y.padding_intact());
+      for (int64_t m = 0; m < shape.m; ++m) {
+        const float* const wanted = native.view().row(m);
+        float largest = 0;
+        for (int64_t n = 0; n < shape.n; ++n) largest = std::max(largest, std::fabs(wanted[n]));
+        for (int64_t n = 0; n < shape.n; ++n) {
+          if (std::isnan(wanted[n])) {
+            EXPECT_TRUE(std::isnan(y.view().row(m)[n]));
+          } else {
+            EXPECT_NEAR(y.view().row(m)[n], wanted[n], 8 * 0x1p-24f * largest) << m << ", " << n;
+          }
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace pali

@@ -5,7 +5,7 @@ import os
 import subprocess
 
 import harness
-from harness import Case, IMAGES, MODELS, PHOTO, golden, pali
+from harness import Case, IMAGES, MODELS, PHOTO, SETTINGS, golden, pali
 
 GENERATED = ["image", "prompt", "text", "tokens", "logprob", "finish_reason"]
 
@@ -202,7 +202,7 @@ class Score(Case):
         named = [part for image in images for part in ("--image", image)]
         found = self.ok("score", *named, "-p", case["prompt"], "--json", "--dtype", "f32", "--",
                         *texts).json()
-        self.assertEqual(list(found), ["image", "prompt", "candidates"])
+        self.assertEqual(list(found), ["image", "prompt", "candidates", *SETTINGS])
         for candidate, expected in zip(found["candidates"], case["scores"]):
             self.assertEqual(list(candidate), ["text", "tokens", "token_logprobs", "logprob"])
             self.assertEqual(candidate["text"], expected["text"])
@@ -296,6 +296,8 @@ class Score(Case):
         for i, name in enumerate(reference["images"]):
             found = self.ok("classify", IMAGES / name, "--json", "--dtype", "f32", "--", *texts,
                             model="siglip_two_tower").json()
+            self.assertEqual(list(found), ["image", "labels", *SETTINGS])
+            self.assertEqual([found["dtype"], found["compute"]], ["f32", "f32"])
             self.assertEqual([label["label"] for label in found["labels"]], texts)
             for j, label in enumerate(found["labels"]):
                 self.assertEqual(list(label), ["label", "probability", "logit"])

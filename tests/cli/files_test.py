@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import harness
-from harness import Case, IMAGES, MODELS, PHOTO, golden, pali
+from harness import Case, IMAGES, MODELS, PHOTO, SETTINGS, golden, pali
 
 
 def read_npy(path):
@@ -29,7 +29,7 @@ class Embed(Case):
     def test_images_as_lines_and_as_an_array(self):
         other = IMAGES / "gray.png"
         lines = self.ok("embed", PHOTO, other, model="siglip_two_tower").lines()
-        self.assertEqual([list(line) for line in lines], [["image", "embedding"]] * 2)
+        self.assertEqual([list(line) for line in lines], [["image", "embedding", *SETTINGS]] * 2)
         self.assertEqual(lines[1]["image"], str(other))
         target = self.folder / "e.npy"
         self.ok("embed", PHOTO, other, "-o", target, model="siglip_two_tower")
@@ -42,13 +42,13 @@ class Embed(Case):
     def test_texts(self):
         lines = self.ok("embed", "--text", "a cat", "Ein Hund", model="siglip_two_tower").lines()
         self.assertEqual([line["text"] for line in lines], ["a cat", "Ein Hund"])
-        self.assertEqual(list(lines[0]), ["text", "embedding"])
+        self.assertEqual(list(lines[0]), ["text", "embedding", *SETTINGS])
         self.assertNotEqual(lines[0]["embedding"], lines[1]["embedding"])
 
     def test_tokens(self):
         for extra in [[], ["--projected"]]:
             line = self.ok("embed", PHOTO, "--tokens", *extra).json()
-            self.assertEqual(list(line), ["image", "shape", "tokens_embedding"])
+            self.assertEqual(list(line), ["image", "shape", "tokens_embedding", *SETTINGS])
             rows, columns = line["shape"]
             self.assertEqual(len(line["tokens_embedding"]), rows * columns)
             target = self.folder / "t.npy"

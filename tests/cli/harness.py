@@ -12,6 +12,7 @@ DATA = ROOT / "tests" / "data"
 MODELS = DATA / "models"
 IMAGES = DATA / "images"
 PHOTO = IMAGES / "rgb_37x53.png"
+SETTINGS = ["dtype", "compute", "preprocess"]  # that every --json of a model with images echoes
 PALI = None  # path of the program, set by cli_test.py
 
 

@@ -45,6 +45,12 @@ Json image_field(const std::vector<std::string>& paths) {
   return paths.size() == 1 ? Json(paths.front()) : Json(paths);
 }
 
+void echo_settings(Json& object, const ModelInfo& info) {
+  object["dtype"] = info.dtype;
+  object["compute"] = info.compute;
+  if (info.has_vision) object["preprocess"] = info.preprocess;
+}
+
 Json to_json(const std::vector<std::string>& image_paths, const Request& request,
              const Result& result, const ModelInfo& info) {
   Json object = {{"image", image_field(image_paths)},
@@ -67,9 +73,7 @@ Json to_json(const std::vector<std::string>& image_paths, const Request& request
       object["candidates"].push_back(to_json(candidate));
     }
   }
-  object["dtype"] = info.dtype;
-  object["compute"] = info.compute;
-  if (info.has_vision) object["preprocess"] = info.preprocess;
+  echo_settings(object, info);
   object["timing"] = to_json(result.timing);
   return object;
 }

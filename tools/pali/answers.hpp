@@ -11,6 +11,8 @@ namespace pali::cli {
 
 // null, a path, or a list of paths.
 Json image_field(const std::vector<std::string>& paths);
+// What every answer of a model echoes: the types of its weights and products, how it sees pictures.
+void echo_settings(Json& object, const ModelInfo& info);
 // The object of caption, vqa, ocr, run; detect's and segment's have the image's size and the boxes
 // too, segment's boxes their masks as COCO's run lengths.
 Json to_json(const std::vector<std::string>& image_paths, const Request& request,

@@ -56,6 +56,7 @@ void run(Arguments& arguments) {
                                   {"probability", score.probability},
                                   {"logit", rounded(score.logit)}});
     }
+    echo_settings(object, engine.info());
     output.write(to_line(object));
   } else {
     std::stable_sort(scores.begin(), scores.end(), [](const LabelScore& a, const LabelScore& b) {

@@ -40,7 +40,8 @@ std::string npy_header(const std::vector<int64_t>& shape) {
 // All vectors of one run: JSON Lines as they come, a NumPy file at the end.
 class Sink {
  public:
-  explicit Sink(const std::string& path) : output_(path), npy_(path.ends_with(".npy")) {}
+  Sink(const std::string& path, const ModelInfo& info)
+      : output_(path), npy_(path.ends_with(".npy")), info_(info) {}
 
   void add(const char* kind, const std::string& name, std::vector<float> values,
            const std::vector<int64_t>& shape) {
@@ -57,6 +58,7 @@ class Sink {
       object["shape"] = shape;
       object["tokens_embedding"] = shortest(values);
     }
+    echo_settings(object, info_);
     output_.write(to_line(object));
     output_.flush();
   }
@@ -74,6 +76,7 @@ class Sink {
  private:
   Output output_;
   bool npy_;
+  const ModelInfo& info_;
   std::vector<int64_t> shape_;
   std::vector<float> values_;
   int64_t count_ = 0;
@@ -88,7 +91,7 @@ void run(Arguments& arguments) {
   const bool tokens = arguments.tokens || arguments.projected;
   if (tokens && paths.empty()) throw UsageError("--tokens and --projected are for images");
   const Engine engine = open_engine(arguments.model, arguments.output);
-  Sink sink(arguments.output.path);
+  Sink sink(arguments.output.path, engine.info());
   for (const std::string& text : arguments.texts) {
     std::vector<float> values = engine.embed(text);
     const int64_t size = static_cast<int64_t>(values.size());

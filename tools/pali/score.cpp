@@ -73,6 +73,7 @@ void run(Arguments& arguments) {
                                       {"token_logprobs", shortest(score.token_logprobs)},
                                       {"logprob", rounded(score.logprob)}});
     }
+    echo_settings(object, engine.info());
     output.write(to_line(object));
   } else {
     std::vector<size_t> order(scores.size());

@@ -28,7 +28,7 @@ class Upsampler {
       const int other = y % 2 == 0 ? near - 1 : near + 1;
       blend(samples(near), samples(std::clamp(other, 0, plane_.height - 1)), y % 2 == 0);
     } else if (smooth_across_) {
-      widen(samples(near));
+      widen<2, 1, 2>(samples(near));
     } else {
       repeat(samples(near));
     }
@@ -47,51 +47,62 @@ class Upsampler {
     }
   }
 
-  // 3/4 of the nearer sample, 1/4 of the farther one; the rounding alternates.
-  void widen(const uint8_t* in) {
+  // Two samples of each of `in`: 3/4 of it and 1/4 of its neighbour to the left, to the right, plus
+  // what is to round them, and over 2^kBits. At both ends it is its own neighbour.
+  template <int kBits, int kLeft, int kRight, class Sample>
+  void widen(const Sample* in) {
     const int last = plane_.width - 1;
-    uint8_t* out = row_.data();
-    for (int x = 0; x <= last; ++x) {
-      const int left = in[std::max(x - 1, 0)], right = in[std::min(x + 1, last)];
-      *out++ = static_cast<uint8_t>(x == 0 ? in[x] : (3 * in[x] + left + 1) >> 2);
-      *out++ = static_cast<uint8_t>(x == last ? in[x] : (3 * in[x] + right + 2) >> 2);
-    }
+    uint8_t* const out = row_.data();
+    const auto one = [&](int x, int left, int right) {
+      out[2 * x] = static_cast<uint8_t>((3 * in[x] + in[left] + kLeft) >> kBits);
+      out[2 * x + 1] = static_cast<uint8_t>((3 * in[x] + in[right] + kRight) >> kBits);
+    };
+    one(0, 0, std::min(1, last));
+    for (int x = 1; x < last; ++x) one(x, x - 1, x + 1);
+    one(last, std::max(last - 1, 0), last);
   }
 
-  // The same between rows, and across where that is halved too.
+  // 3/4 of the nearer row, 1/4 of the farther one; the same across where that is halved too. The
+  // rounding alternates.
   void blend(const uint8_t* near, const uint8_t* far, bool upper) {
-    const int last = plane_.width - 1;
-    uint8_t* out = row_.data();
-    for (int x = 0; x <= last; ++x) sums_[static_cast<size_t>(x)] = 3 * near[x] + far[x];
-    const int* sums = sums_.data();
-    if (plane_.across == 1) {
-      for (int x = 0; x <= last; ++x)
-        out[x] = static_cast<uint8_t>((sums[x] + (upper ? 1 : 2)) >> 2);
-      return;
+    uint8_t* const out = row_.data();
+    const int round = upper ? 1 : 2;
+    for (int x = 0; x < plane_.width; ++x) {
+      const int sum = 3 * near[x] + far[x];
+      sums_[static_cast<size_t>(x)] = static_cast<uint16_t>(sum);
+      if (plane_.across == 1) out[x] = static_cast<uint8_t>((sum + round) >> 2);
     }
-    for (int x = 0; x <= last; ++x) {
-      const int left = sums[std::max(x - 1, 0)], right = sums[std::min(x + 1, last)];
-      *out++ = static_cast<uint8_t>((3 * sums[x] + left + 8) >> 4);
-      *out++ = static_cast<uint8_t>((3 * sums[x] + right + 7) >> 4);
-    }
+    if (plane_.across == 2) widen<4, 8, 7>(sums_.data());
   }
 
   JpegPlane plane_;
   bool smooth_across_ = false, smooth_down_ = false;
-  std::vector<int> sums_;
+  std::vector<uint16_t> sums_;
   std::vector<uint8_t> row_;
 };
 
 uint8_t clipped(int value) { return static_cast<uint8_t>(std::clamp(value, 0, 255)); }
 
-// JFIF's YCbCr in 16 fractional bits.
+// JFIF's YCbCr in 16 fractional bits: what a level of Cb or Cr adds to a colour.
+struct Chroma {
+  constexpr Chroma() {
+    constexpr int kHalf = 1 << 15;
+    for (int level = 0; level < 256; ++level) {
+      const int c = level - 128;
+      red[level] = (91881 * c + kHalf) >> 16;    // 1.402 Cr
+      blue[level] = (116130 * c + kHalf) >> 16;  // 1.772 Cb
+      green_of_cb[level] = -22554 * c + kHalf;   // 0.34414, before the shift
+      green_of_cr[level] = -46802 * c;           // 0.71414
+    }
+  }
+  int red[256] = {}, blue[256] = {}, green_of_cb[256] = {}, green_of_cr[256] = {};
+};
+constexpr Chroma kChroma;
+
 void ycc_to_rgb(int y, int cb, int cr, uint8_t* rgb) {
-  constexpr int kHalf = 1 << 15;
-  cb -= 128;
-  cr -= 128;
-  rgb[0] = clipped(y + ((91881 * cr + kHalf) >> 16));                // 1.402
-  rgb[1] = clipped(y + ((-22554 * cb - 46802 * cr + kHalf) >> 16));  // 0.34414, 0.71414
-  rgb[2] = clipped(y + ((116130 * cb + kHalf) >> 16));               // 1.772
+  rgb[0] = clipped(y + kChroma.red[cr]);
+  rgb[1] = clipped(y + ((kChroma.green_of_cb[cb] + kChroma.green_of_cr[cr]) >> 16));
+  rgb[2] = clipped(y + kChroma.blue[cb]);
 }
 
 // Ink `ink` of 255 over what the black leaves, rounded as Pillow does.
@@ -111,25 +122,32 @@ ImageU8 jpeg_to_rgb(std::span<const JpegPlane> planes, JpegColor color, int widt
   for (int y = 0; y < height; ++y) {
     const uint8_t* rows[4] = {};
     for (size_t i = 0; i < upsamplers.size(); ++i) rows[i] = upsamplers[i].row(y);
-    for (int x = 0; x < width; ++x, out += 3) {
-      switch (color) {
-        case JpegColor::gray:
-          out[0] = out[1] = out[2] = rows[0][x];
-          break;
-        case JpegColor::rgb:
+    const auto each = [&](auto pixel) {
+      for (int x = 0; x < width; ++x, out += 3) pixel(x);
+    };
+    switch (color) {
+      case JpegColor::gray:
+        each([&](int x) { out[0] = out[1] = out[2] = rows[0][x]; });
+        break;
+      case JpegColor::rgb:
+        each([&](int x) {
           for (int c = 0; c < 3; ++c) out[c] = rows[c][x];
-          break;
-        case JpegColor::ycc:
-          ycc_to_rgb(rows[0][x], rows[1][x], rows[2][x], out);
-          break;
-        case JpegColor::cmyk:
+        });
+        break;
+      case JpegColor::ycc:
+        each([&](int x) { ycc_to_rgb(rows[0][x], rows[1][x], rows[2][x], out); });
+        break;
+      case JpegColor::cmyk:
+        each([&](int x) {
           for (int c = 0; c < 3; ++c) out[c] = inked(255 - rows[c][x], rows[3][x]);
-          break;
-        case JpegColor::ycck:
+        });
+        break;
+      case JpegColor::ycck:
+        each([&](int x) {
           ycc_to_rgb(rows[0][x], rows[1][x], rows[2][x], out);
           for (int c = 0; c < 3; ++c) out[c] = inked(out[c], rows[3][x]);
-          break;
-      }
+        });
+        break;
     }
   }
   return image;

@@ -178,7 +178,6 @@ void fill_avx512_bf16(KernelTable& table) {
   table.gemm_bf16.k_step = 2;
   table.gemm_bf16.element_bytes = 2;
   table.gemm_bf16.k_most = 2048;
-  table.gemm_bf16.panels_bytes = int64_t{512} << 10;
   table.gemm_bf16.pack_weights = pack_weights_bf16;
   table.gemm_bf16.pack_activations = pack_activations_bf16;
   table.gemm_bf16.multiply = multiply_bf16<kMr>;

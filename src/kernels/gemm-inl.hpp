@@ -176,7 +176,6 @@ GemmKernels gemm_f32() {
   kernels.k_step = 1;
   kernels.element_bytes = 4;
   kernels.k_most = S::kLanes == 8 ? 2048 : 1024;
-  kernels.panels_bytes = int64_t{S::kLanes == 8 ? 256 : 512} << 10;
   kernels.pack_weights = pack_weights<S, kVectors * S::kLanes>;
   kernels.multiply = multiply<S, kRows, kVectors>;
   return kernels;

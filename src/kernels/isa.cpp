@@ -1,7 +1,9 @@
-// Tiers of this CPU: CPUID says what the cores execute, XCR0 which registers the operating system
-// saves. Both are needed: AVX-512 code on a kernel that does not save zmm ends in SIGILL.
+// Tiers of this CPU, and its cache: CPUID says what the cores execute, XCR0 which registers the
+// operating system saves. Both are needed: AVX-512 code on a kernel that does not save zmm ends in
+// SIGILL.
 #include "kernels/isa.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <cstring>
@@ -18,6 +20,17 @@
 
 namespace pali {
 namespace {
+
+// Where the system does not say, that of most x86-64 cores of the last ten years at the least.
+int64_t l2_bytes() {
+  constexpr int64_t kUnknown = int64_t{512} << 10, kMost = int64_t{4} << 20;
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+  const int64_t bytes = ::sysconf(_SC_LEVEL2_CACHE_SIZE);
+  // Several megabytes are shared between cores.
+  if (bytes >= int64_t{128} << 10) return std::min(bytes, kMost);
+#endif
+  return kUnknown;
+}
 
 struct Feature {
   const char* name;
@@ -215,6 +228,7 @@ Isa resolve_isa(Isa requested) {
 KernelTable kernel_table(Isa isa) {
   [[maybe_unused]] const Isa highest = resolve_isa(isa);  // unused where only scalar is built
   KernelTable table;
+  table.l2_bytes = l2_bytes();
   fill_scalar(table), fill_scalar_int8(table);
 #if defined(PALI_TIER_AVX2)
   if (highest >= Isa::avx2) fill_avx2(table), fill_avx2_int8(table);

@@ -47,9 +47,9 @@ struct GemmKernels {
   int nr;             // rows of W in a panel
   int k_step;         // K is padded to a multiple of this inside panels and packed activations
   int element_bytes;  // of panels and packed activations (4: f32, 2: bf16)
-  // As measured on CPUs of the tier: columns of x summed up at a time, and what the panels that the
-  // same rows of x pass over may take of L2.
-  int64_t k_most, panels_bytes;
+  // Columns of x summed up at a time, as measured on CPUs of the tier: sums are added up in that
+  // order, so it does not follow from the caches.
+  int64_t k_most;
   // w: n <= nr rows, element (j, k) at j * out_stride + k * in_stride (elements of `type`); kc
   // columns. panel: nr * round_up(kc, k_step) elements, 64-byte aligned; what is missing is zero.
   void (*pack_weights)(const std::byte* w, KernelType type, int64_t out_stride, int64_t in_stride,
@@ -202,6 +202,8 @@ struct AttentionRow {
 };
 
 struct KernelTable {
+  int64_t l2_bytes;  // of this CPU's cores: what blocks of a product have room in
+
   // Row kernels over n contiguous values; y may be x.
   void (*layer_norm)(const float* x, const float* weight, const float* bias, float eps, int64_t n,
                      float* y);

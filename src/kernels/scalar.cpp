@@ -393,7 +393,6 @@ void fill_scalar(KernelTable& table) {
   table.gemm_f32.k_step = 1;
   table.gemm_f32.element_bytes = 4;
   table.gemm_f32.k_most = 1024;
-  table.gemm_f32.panels_bytes = int64_t{256} << 10;
   table.gemm_f32.pack_weights = scalar::pack_weights;
   table.gemm_f32.multiply = scalar::multiply;
   table.int8.by_int8 = table.int8.by_int4 = scalar::fused_integers<int8_t>();

@@ -22,12 +22,12 @@ struct GemmBlocking {
 };
 
 // Equal parts, of K and of x's rows: a short one spends its time on sums coming and going, or on
-// packing. The sums of a tile share L2 with the panels.
-inline GemmBlocking gemm_blocking(int64_t m, int64_t k, const GemmKernels& gemm) {
+// packing. Panels take half of L2, the sums of a tile and rows of x the other.
+inline GemmBlocking gemm_blocking(int64_t m, int64_t k, const GemmKernels& gemm, int64_t l2_bytes) {
   GemmBlocking blocking;
   blocking.kc = round_up(ceil_div(k, ceil_div(k, gemm.k_most)), 32);
   blocking.mc = round_up(ceil_div(m, ceil_div(m, 576)), gemm.mr);
-  blocking.panels = std::max<int64_t>(1, gemm.panels_bytes / blocking.panel_bytes(gemm));
+  blocking.panels = std::max<int64_t>(1, l2_bytes / 2 / blocking.panel_bytes(gemm));
   return blocking;
 }
 
@@ -36,13 +36,16 @@ struct FusedBlocking {
   int64_t kc = 0;  // columns of x summed up at a time, a multiple of FusedGemm::k_step
 };
 
-// x packed for one part of K takes half of L2, whose other half streams W: 2 MB where there are
-// tiles. Equal parts of K of at most 4 KB: shorter ones spend their time on sums coming and going.
-inline FusedBlocking fused_blocking(int64_t m, int64_t k, const FusedGemm& gemm) {
+// x packed for one part of K takes the most of L2, whose rest streams W; but no less than is worth
+// packing W once more for, from L3 where L2 is small (Zen 3: a half and a quarter of it were no
+// faster). Equal parts of K of at most 4 KB: shorter ones spend their time on sums coming and
+// going.
+inline FusedBlocking fused_blocking(int64_t m, int64_t k, const FusedGemm& gemm, int64_t l2_bytes) {
   FusedBlocking blocking;
   const int64_t k_parts = ceil_div(k * gemm.element_bytes, 4096);
   blocking.kc = round_up(ceil_div(k, k_parts), gemm.k_step);
-  const int64_t most = std::max((int64_t{5} << 18) / (blocking.kc * gemm.element_bytes), gemm.rows);
+  const int64_t room = std::max(l2_bytes / 8 * 5, int64_t{5} << 18);
+  const int64_t most = std::max(room / (blocking.kc * gemm.element_bytes), gemm.rows);
   blocking.mc = round_up(ceil_div(m, ceil_div(m, most)), gemm.rows);
   return blocking;
 }

@@ -101,7 +101,7 @@ void multiply(const Context& context, const FusedWeight& weight, const std::byte
 void run_fused(const Context& context, const FusedWeight& weight, ConstMat x, Mat y,
                const Epilogue& epilogue) {
   const FusedGemm& gemm = *weight.gemm;
-  const FusedBlocking blocking = fused_blocking(x.rows, x.cols, gemm);
+  const FusedBlocking blocking = fused_blocking(x.rows, x.cols, gemm, context.kernels.l2_bytes);
   Scratch packed(packed_bytes(gemm, blocking.mc, x.cols));
   for (int64_t m0 = 0; m0 < x.rows; m0 += blocking.mc) {
     const int64_t rows = std::min(blocking.mc, x.rows - m0);
@@ -117,7 +117,7 @@ void run_fused_chain(const Context& context, const std::array<FusedWeight, 3>& w
   const int64_t width = last.weight->in();
   const int64_t columns = round_up(kChainColumns, gemm.k_step);
   const int64_t stride = padded_stride(columns, sizeof(float));
-  const FusedBlocking blocking = fused_blocking(x.rows, x.cols, gemm);
+  const FusedBlocking blocking = fused_blocking(x.rows, x.cols, gemm, context.kernels.l2_bytes);
   Scratch packed_h(packed_bytes(gemm, x.rows, width));
 
   // Columns from n0 on of rows m0 on of h, packed.
@@ -157,7 +157,7 @@ void run_fused_chain(const Context& context, const std::array<FusedWeight, 3>& w
     });
   }
 
-  const FusedBlocking after = fused_blocking(x.rows, width, gemm);
+  const FusedBlocking after = fused_blocking(x.rows, width, gemm, context.kernels.l2_bytes);
   for (int64_t m0 = 0; m0 < x.rows; m0 += after.mc) {
     const int64_t rows = std::min(after.mc, x.rows - m0);
     multiply(context, weights[2],

@@ -56,7 +56,8 @@ struct Tiled {
 
 AlignedBuffer<std::byte> pack_panels(const GemmKernels& gemm, int64_t out, int64_t k,
                                      PackPanel pack) {
-  const GemmBlocking blocking = gemm_blocking(/*m=*/1, k, gemm);  // kc does not depend on m
+  const GemmBlocking blocking =
+      gemm_blocking(/*m=*/1, k, gemm, /*l2_bytes=*/0);  // kc follows from k
   const int64_t bytes = blocking.panel_bytes(gemm);
   AlignedBuffer<std::byte> panels(ceil_div(k, blocking.kc) * ceil_div(out, gemm.nr) * bytes);
   std::byte* panel = panels.data();
@@ -71,8 +72,14 @@ AlignedBuffer<std::byte> pack_panels(const GemmKernels& gemm, int64_t out, int64
 void run_tiled(const Context& context, const GemmKernels& gemm, const std::byte* x,
                int64_t x_stride, int64_t k, PackPanel pack, const std::byte* ready, Mat y,
                const Epilogue& epilogue) {
-  const Tiled tiled{
-      gemm, x, x_stride, k, pack, ready, ceil_div(y.cols, gemm.nr), gemm_blocking(y.rows, k, gemm)};
+  const Tiled tiled{gemm,
+                    x,
+                    x_stride,
+                    k,
+                    pack,
+                    ready,
+                    ceil_div(y.cols, gemm.nr),
+                    gemm_blocking(y.rows, k, gemm, context.kernels.l2_bytes)};
   const GemmBlocking& blocking = tiled.blocking;
   for (int64_t m0 = 0; m0 < y.rows; m0 += blocking.mc) {
     const int64_t rows = std::min(blocking.mc, y.rows - m0);

@@ -1,28 +1,18 @@
-// A tile of queries against the keys of one head in f32, streaming softmax. Included once by each
-// ISA source. Lanes are queries: S^T = K Q^T and O^T = V^T P^T, so that any head width runs without
-// padding, K and V are read one broadcast at a time, and maxima and sums need no horizontal steps.
+// A tile of queries against the keys of one head, softmax streaming and in f32. Included once by
+// each ISA source. Lanes are queries: S^T = K Q^T and O^T = V^T P^T, so that any head width runs
+// without padding, K and V are read one broadcast at a time, and maxima and sums need no horizontal
+// steps. O: what the products read (attention_operands-inl.hpp).
 #pragma once
 
 #include "kernels/attention_mask-inl.hpp"
-#include "kernels/simd_common.hpp"
+#include "kernels/attention_operands-inl.hpp"
 
 namespace pali {
 namespace {
 
-constexpr int64_t kBlockKeys = 128;
-constexpr int64_t kTileQueries = 128;
-
-template <class S>
-struct AttentionShapeOf {
-  static constexpr int kVectors = 2;                         // of queries
-  static constexpr int kWidth = kVectors * S::kLanes;        // queries of one pass
-  static constexpr int kKeys = S::kLanes == 16 ? 12 : 6;     // rows of S^T in registers
-  static constexpr int kColumns = S::kLanes == 16 ? 13 : 6;  // rows of O^T in registers
-};
-
-// Rows of K (or of V^T) times the queries' tile: kRows x kWidth sums over `depth` steps. Row i's
+// Rows of K (or of V^T) times the queries' tile: kRows x kWidth sums over `depth` dwords. Row i's
 // factor of step t lies at a + i * row_step + t * depth_step, the tile's row t at b + t * kWidth.
-template <class S, int kRows, bool kRowsContiguous>
+template <class S, class O, int kRows, bool kRowsContiguous>
 [[gnu::always_inline]] inline void product(const float* a, int64_t stride, const float* b,
                                            int64_t depth, typename S::F (&sums)[kRows][2]) {
   using F = typename S::F;
@@ -41,8 +31,8 @@ template <class S, int kRows, bool kRowsContiguous>
         p = rows[i / 3] + (i % 3) * stride + t;
       }
       const F x = S::broadcast(p);
-      sums[i][0] = S::fma(x, b0, sums[i][0]);
-      sums[i][1] = S::fma(x, b1, sums[i][1]);
+      sums[i][0] = O::step(x, b0, sums[i][0]);
+      sums[i][1] = O::step(x, b1, sums[i][1]);
     });
     if constexpr (kRowsContiguous) rows[0] += stride;
     b += kWidth;
@@ -51,8 +41,8 @@ template <class S, int kRows, bool kRowsContiguous>
 
 // kRows rows of the scores: scale * sums + bias, kept, and their maximum by query.
 // reversed[x] is the bias of key - query = first key - x.
-template <class S, int kRows>
-void score_rows(const float* k, int64_t k_stride, const float* queries, int64_t dim, float scale,
+template <class S, class O, int kRows>
+void score_rows(const float* k, int64_t k_stride, const float* queries, int64_t depth, float scale,
                 const float* reversed, float* scores, float* highest) {
   using F = typename S::F;
   constexpr int kWidth = AttentionShapeOf<S>::kWidth;
@@ -61,7 +51,7 @@ void score_rows(const float* k, int64_t k_stride, const float* queries, int64_t 
     sums[i][0] = S::zero();
     sums[i][1] = S::zero();
   });
-  product<S, kRows, false>(k, k_stride, queries, dim, sums);
+  product<S, O, kRows, false>(k, k_stride, queries, depth, sums);
   const F factor = S::set(scale);
   F high0 = S::load(highest);
   F high1 = S::load(highest + S::kLanes);
@@ -81,21 +71,21 @@ void score_rows(const float* k, int64_t k_stride, const float* queries, int64_t 
   S::store(highest + S::kLanes, high1);
 }
 
-template <class S, int kRows>
-void scores_of(const float* k, int64_t k_stride, int64_t rows, const float* queries, int64_t dim,
+template <class S, class O, int kRows>
+void scores_of(const float* k, int64_t k_stride, int64_t rows, const float* queries, int64_t depth,
                float scale, const float* reversed, float* scores, float* highest) {
   if constexpr (kRows > 1) {
     if (rows < kRows) {
-      return scores_of<S, kRows - 1>(k, k_stride, rows, queries, dim, scale, reversed, scores,
-                                     highest);
+      return scores_of<S, O, kRows - 1>(k, k_stride, rows, queries, depth, scale, reversed, scores,
+                                        highest);
     }
   }
-  score_rows<S, kRows>(k, k_stride, queries, dim, scale, reversed, scores, highest);
+  score_rows<S, O, kRows>(k, k_stride, queries, depth, scale, reversed, scores, highest);
 }
 
 // kRows rows of O^T: corrected by the change of the maxima, plus this block's V^T P^T.
-template <class S, int kRows>
-void output_rows(const float* v, int64_t v_stride, const float* weights, int64_t keys,
+template <class S, class O, int kRows>
+void output_rows(const float* v, int64_t v_stride, const float* weights, int64_t depth,
                  const float* correction, float* out) {
   using F = typename S::F;
   constexpr int kWidth = AttentionShapeOf<S>::kWidth;
@@ -106,28 +96,28 @@ void output_rows(const float* v, int64_t v_stride, const float* weights, int64_t
     sums[i][0] = S::mul(S::load(out + i * kWidth), correct0);
     sums[i][1] = S::mul(S::load(out + i * kWidth + S::kLanes), correct1);
   });
-  product<S, kRows, true>(v, v_stride, weights, keys, sums);
+  product<S, O, kRows, true>(v, v_stride, weights, depth, sums);
   unroll<kRows>([&](auto i) __attribute__((always_inline)) {
     S::store(out + i * kWidth, sums[i][0]);
     S::store(out + i * kWidth + S::kLanes, sums[i][1]);
   });
 }
 
-template <class S, int kRows>
-void outputs_of(const float* v, int64_t v_stride, int64_t rows, const float* weights, int64_t keys,
+template <class S, class O, int kRows>
+void outputs_of(const float* v, int64_t v_stride, int64_t rows, const float* weights, int64_t depth,
                 const float* correction, float* out) {
   if constexpr (kRows > 1) {
     if (rows < kRows) {
-      return outputs_of<S, kRows - 1>(v, v_stride, rows, weights, keys, correction, out);
+      return outputs_of<S, O, kRows - 1>(v, v_stride, rows, weights, depth, correction, out);
     }
   }
-  output_rows<S, kRows>(v, v_stride, weights, keys, correction, out);
+  output_rows<S, O, kRows>(v, v_stride, weights, depth, correction, out);
 }
 
 // Running state of one group of kWidth queries, in the tile's scratch.
 template <class S>
 struct QueryGroup {
-  float* queries;  // [dim, kWidth]
+  float* queries;  // [dwords of dim, kWidth]
   float* out;      // [dim, kWidth]
   float* highest;  // [kWidth], as are the following
   float* block_highest;
@@ -164,9 +154,9 @@ void adjust_scores(const AttentionTile& tile, const QueryGroup<S>& group, int64_
   }
 }
 
-// Scores of one block to their exponentials; maxima, sums and corrections by query brought up to
-// date. `block_highest`: the maxima with this block's in.
-template <class S>
+// Scores of one block to their exponentials, as O multiplies them; maxima, sums and corrections by
+// query brought up to date. `block_highest`: the maxima with this block's in.
+template <class S, class O>
 void softmax_block(float* scores, int64_t keys, const float* block_highest, float* highest,
                    float* total, float* correction) {
   using F = typename S::F;
@@ -177,18 +167,19 @@ void softmax_block(float* scores, int64_t keys, const float* block_highest, floa
     const F shift = S::max(S::set(-3.402823466e38f), next);
     const F correct = exp<S>(S::sub(S::load(highest + lane), shift));
     F sums[2] = {S::zero(), S::zero()};
-    int64_t j = 0;
-    const auto step = [&](auto chain, int64_t key) __attribute__((always_inline)) {
-      float* place = scores + key * kWidth + lane;
-      const F weight = exp<S>(S::sub(S::load(place), shift));
-      sums[chain] = S::add(sums[chain], weight);
-      S::store(place, weight);
+    const auto weight = [&](auto chain, int64_t key) __attribute__((always_inline)) {
+      const F one = exp<S>(S::sub(S::load(scores + key * kWidth + lane), shift));
+      sums[chain] = S::add(sums[chain], one);
+      return one;
     };
+    int64_t j = 0;
     for (; j + 2 <= keys; j += 2) {
-      step(Index<0>{}, j);
-      step(Index<1>{}, j + 1);
+      const F even = weight(Index<0>{}, j), odd = weight(Index<1>{}, j + 1);
+      O::store_weights(scores + O::dwords(j) * kWidth + lane, even, odd);
     }
-    if (j < keys) step(Index<0>{}, j);
+    if (j < keys) {
+      O::store_last_weight(scores + O::dwords(j) * kWidth + lane, weight(Index<0>{}, j));
+    }
     const F before = S::mul(S::load(total + lane), correct);
     S::store(total + lane, S::add(before, S::add(sums[0], sums[1])));
     S::store(correction + lane, correct);
@@ -196,25 +187,7 @@ void softmax_block(float* scores, int64_t keys, const float* block_highest, floa
   }
 }
 
-// rows x dim (row-major) <-> dim rows of kWidth lanes; missing queries are zero, and not stored.
-template <class S>
-void turn_in(const float* q, int64_t q_stride, int64_t queries, int64_t dim, float* turned) {
-  constexpr int kWidth = AttentionShapeOf<S>::kWidth;
-  for (int lane = 0; lane < kWidth; lane += S::kLanes) {
-    for (int64_t d = 0; d < dim; d += S::kLanes) {
-      typename S::F r[S::kLanes];
-      const int64_t columns = smaller(dim - d, S::kLanes);
-      unroll<S::kLanes>([&](auto i) __attribute__((always_inline)) {
-        r[i] = lane + i < queries ? S::load_n(q + (lane + i) * q_stride + d, columns) : S::zero();
-      });
-      S::transpose(r);
-      unroll<S::kLanes>([&](auto i) __attribute__((always_inline)) {
-        S::store(turned + (d + i) * kWidth + lane, r[i]);
-      });
-    }
-  }
-}
-
+// dim rows of kWidth lanes -> rows x dim (row-major); missing queries are not stored.
 template <class S>
 void turn_out(const float* turned, const float* total, int64_t queries, int64_t dim, float* out,
               int64_t out_stride) {
@@ -235,32 +208,6 @@ void turn_out(const float* turned, const float* total, int64_t queries, int64_t 
   }
 }
 
-// n rows of `dim` values side by side. Rows of one head lie a page or more apart and share few sets
-// of the first-level cache; V is read column by column, which suffers from both.
-template <class S>
-void gather_rows(const float* from, int64_t stride, int64_t n, int64_t dim, float* to) {
-  for (int64_t i = 0; i < n; ++i) {
-    const float* row = from + i * stride;
-    float* out = to + i * dim;
-    int64_t d = 0;
-    for (; d + S::kLanes <= dim; d += S::kLanes) S::store(out + d, S::load(row + d));
-    if (d < dim) S::store_n(out + d, S::load_n(row + d, dim - d), dim - d);
-  }
-}
-
-// A block: the rows of K, then those of V, side by side.
-inline int64_t attention_block_bytes(int64_t head_dim) {
-  return 2 * kBlockKeys * ((head_dim + 15) / 16 * 16) * 4;
-}
-
-template <class S>
-void prepare_attention(const float* k, int64_t k_stride, const float* v, int64_t v_stride,
-                       int64_t n, int64_t head_dim, std::byte* block) {
-  float* keys = reinterpret_cast<float*>(block);
-  gather_rows<S>(k, k_stride, n, head_dim, keys);
-  gather_rows<S>(v, v_stride, n, head_dim, keys + kBlockKeys * head_dim);
-}
-
 // Scores and reversed bias of one group and block; state of every group.
 inline int64_t attention_scratch_bytes(int64_t head_dim) {
   const int64_t padded = (head_dim + 15) / 16 * 16;
@@ -270,7 +217,7 @@ inline int64_t attention_scratch_bytes(int64_t head_dim) {
 // All groups of queries against one block of keys before the next block: K and V come from memory
 // once a tile. At 3364 keys of width 104, 128 queries a tile run at 46 % of the FMA peak where 32
 // ran at 29 % (one core of a busy machine).
-template <class S>
+template <class S, class O>
 void attend(const AttentionTile& tile) {
   using Shape = AttentionShapeOf<S>;
   constexpr int kWidth = Shape::kWidth;
@@ -278,6 +225,7 @@ void attend(const AttentionTile& tile) {
   const int64_t dim = tile.head_dim;
   const int64_t padded = (dim + 15) / 16 * 16;
   const int64_t groups = (tile.queries + kWidth - 1) / kWidth;
+  const int64_t depth = O::dwords(dim);
   const bool biased = tile.bias != nullptr;
   float* scores = reinterpret_cast<float*>(tile.scratch);  // [kBlockKeys, kWidth]
   float* reversed = scores + kBlockKeys * kWidth;          // kBlockKeys + kWidth
@@ -308,7 +256,7 @@ void attend(const AttentionTile& tile) {
     }
     begin = smaller(begin, state[g].seen.any_first);
     end = larger(end, state[g].seen.any_end);
-    turn_in<S>(tile.q + g * kWidth * tile.q_stride, tile.q_stride,
+    O::turn_in(tile.q + g * kWidth * tile.q_stride, tile.q_stride,
                smaller(tile.queries - g * kWidth, kWidth), dim, state[g].queries);
     for (int64_t i = 0; i < padded * kWidth; i += S::kLanes) S::store(state[g].out + i, S::zero());
     for (int lane = 0; lane < kWidth; lane += S::kLanes) {
@@ -323,8 +271,8 @@ void attend(const AttentionTile& tile) {
   for (int64_t key = begin / kBlockKeys * kBlockKeys; key < end; key += kBlockKeys) {
     const int64_t keys = smaller(tile.keys - key, kBlockKeys);
     const float* k =
-        reinterpret_cast<const float*>(tile.blocks + key / kBlockKeys * attention_block_bytes(dim));
-    const float* v = k + kBlockKeys * dim;
+        reinterpret_cast<const float*>(tile.blocks + key / kBlockKeys * O::block_bytes(dim));
+    const float* v = k + kBlockKeys * depth;
     for (int64_t g = 0; g < groups; ++g) {
       const int64_t first = g * kWidth;
       const QueryGroup<S>& group = state[g];
@@ -338,19 +286,20 @@ void attend(const AttentionTile& tile) {
         for (int64_t x = used; x < keys - 1 + kWidth; ++x) reversed[x] = 0.0f;
       }
       for (int64_t j = 0; j < keys; j += Shape::kKeys) {
-        scores_of<S, Shape::kKeys>(k + j * dim, dim, smaller(keys - j, Shape::kKeys), group.queries,
-                                   dim, tile.scale,
-                                   biased && !adjust ? reversed + (keys - 1 - j) : nullptr,
-                                   scores + j * kWidth, group.block_highest);
+        scores_of<S, O, Shape::kKeys>(k + j * depth, depth, smaller(keys - j, Shape::kKeys),
+                                      group.queries, depth, tile.scale,
+                                      biased && !adjust ? reversed + (keys - 1 - j) : nullptr,
+                                      scores + j * kWidth, group.block_highest);
       }
       if (adjust) {
         adjust_scores<S>(tile, group, key, keys, biased ? reversed + (keys - 1) : nullptr, scores);
       }
-      softmax_block<S>(scores, keys, group.block_highest, group.highest, group.total,
-                       group.correction);
+      softmax_block<S, O>(scores, keys, group.block_highest, group.highest, group.total,
+                          group.correction);
       for (int64_t d = 0; d < dim; d += columns) {
-        outputs_of<S, Shape::kColumns>(v + d, dim, smaller(dim - d, columns), scores, keys,
-                                       group.correction, group.out + d * kWidth);
+        outputs_of<S, O, Shape::kColumns>(v + d, dim, smaller(dim - d, columns), scores,
+                                          O::dwords(keys), group.correction,
+                                          group.out + d * kWidth);
       }
     }
   }
@@ -360,16 +309,14 @@ void attend(const AttentionTile& tile) {
   }
 }
 
-template <class S>
-AttentionKernels attention_f32() {
-  AttentionKernels kernels{};
-  kernels.queries = kTileQueries;
-  kernels.keys = kBlockKeys;
-  kernels.block_bytes = attention_block_bytes;
-  kernels.scratch_bytes = attention_scratch_bytes;
-  kernels.prepare = prepare_attention<S>;
-  kernels.attend = attend<S>;
-  return kernels;
+template <class S, class O>
+AttentionKernels attention_kernels() {
+  return {.queries = kTileQueries,
+          .keys = kBlockKeys,
+          .block_bytes = O::block_bytes,
+          .scratch_bytes = attention_scratch_bytes,
+          .prepare = O::prepare,
+          .attend = attend<S, O>};
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 #include <immintrin.h>
 
 #include "kernels/gemm-inl.hpp"
-#include "kernels/simd_avx512.hpp"
+#include "kernels/simd_avx512_bf16.hpp"
 
 namespace pali {
 namespace {
@@ -12,35 +12,6 @@ using F = __m512;
 constexpr int kMr = 12;
 constexpr int kNr = 32;
 constexpr int kVectors = kNr / 16;
-constexpr __mmask32 kAll32 = 0xffffffff;
-
-__mmask32 first32(int64_t n) { return n >= 32 ? kAll32 : static_cast<__mmask32>((1u << n) - 1u); }
-
-__m512i as_integers(__m512bh x) {
-  __m512i bits;
-  __builtin_memcpy(&bits, &x, sizeof(bits));
-  return bits;
-}
-
-__m512bh as_bf16(__m512i bits) {
-  __m512bh x;
-  __builtin_memcpy(&x, &bits, sizeof(x));
-  return x;
-}
-
-// Up to 32 neighbours along K as bf16; those from n on are zero. 1 <= n <= 32.
-template <KernelType kType>
-[[gnu::always_inline]] inline __m512i load_bf16(const std::byte* p, int64_t n) {
-  if constexpr (kType == KernelType::bf16) {
-    return _mm512_maskz_loadu_epi16(first32(n), p);
-  } else {
-    const F low = Avx512::load_as_n<kType>(p, smaller(n, 16));
-    const F high =
-        n > 16 ? Avx512::load_as_n<kType>(p + 16 * bytes_of(kType), n - 16) : Avx512::zero();
-    return as_integers(_mm512_maskz_cvtne2ps_pbh(kAll32, high, low));
-  }
-}
-
 // Panel: for each pair of neighbours along K, kNr dwords, one a row of W.
 template <KernelType kType>
 void pack_rows_bf16(const std::byte* w, int64_t out_stride, int64_t n, int64_t kc, float* panel) {

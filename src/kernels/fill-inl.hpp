@@ -27,7 +27,7 @@ void fill(KernelTable& table) {
   table.gemv = {gemv_pack<S>, gemv<S>};
   table.gemm_f32 = gemm_f32<S, kRows, kVectors>();
   table.attend_row = attend_row<S>;
-  table.attention_f32 = attention_f32<S>();
+  table.attention_f32 = attention_kernels<S, AttentionFloats<S>>();
 }
 
 }  // namespace

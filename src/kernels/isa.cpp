@@ -244,7 +244,7 @@ KernelTable kernel_table(Isa isa) {
   if (highest >= Isa::avx512_vnni && tier_of(Isa::avx512_vnni).available) fill_avx512_vnni(table);
 #endif
 #if defined(PALI_TIER_AVX512_BF16)
-  if (highest >= Isa::avx512_bf16) fill_avx512_bf16(table);
+  if (highest >= Isa::avx512_bf16) fill_avx512_bf16(table), fill_avx512_bf16_attention(table);
 #endif
 #if defined(PALI_TIER_AMX)
   if (highest >= Isa::amx) fill_amx(table), fill_amx_int8(table), fill_amx_attention(table);

@@ -249,6 +249,7 @@ void fill_avx512(KernelTable& table);
 void fill_avx512_int8(KernelTable& table);
 void fill_avx512_vnni(KernelTable& table);
 void fill_avx512_bf16(KernelTable& table);
+void fill_avx512_bf16_attention(KernelTable& table);
 void fill_amx(KernelTable& table);
 void fill_amx_int8(KernelTable& table);
 void fill_amx_attention(KernelTable& table);

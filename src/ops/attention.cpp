@@ -114,10 +114,9 @@ void attention(const Context& context, const AttentionShape& shape, ConstMat q, 
   check_mask(shape, mask, q.rows, k.rows);
   if (q.rows <= kFewQueries) return attend_few(context, shape, q, k, v, mask, out);
 
-  const bool bf16 =
-      shape.compute != ComputeType::f32 && context.kernels.attention_bf16.attend != nullptr;
-  const AttentionKernels& kernels =
-      bf16 ? context.kernels.attention_bf16 : context.kernels.attention_f32;
+  const AttentionKernels& kernels = attends_in_bf16(shape.compute, context.kernels)
+                                        ? context.kernels.attention_bf16
+                                        : context.kernels.attention_f32;
   const int64_t dim = shape.head_dim, shared = shape.heads / shape.kv_heads;
   const int64_t blocks = ceil_div(k.rows, kernels.keys), tiles = ceil_div(q.rows, kernels.queries);
   const int64_t block_bytes = kernels.block_bytes(dim);
@@ -161,9 +160,14 @@ void attention(const Context& context, const AttentionShape& shape, ConstMat q, 
   }
 }
 
+bool attends_in_bf16(ComputeType compute, const KernelTable& kernels) {
+  if (compute == ComputeType::f32 || kernels.attention_bf16.attend == nullptr) return false;
+  return compute == ComputeType::bf16 || kernels.fused_bf16.multiply != nullptr;
+}
+
 KernelType stored_type(ComputeType compute, const KernelTable& kernels) {
   const bool multiplies = compute == ComputeType::int16
-                              ? kernels.attention_bf16.attend != nullptr  // else it loses less
+                              ? attends_in_bf16(compute, kernels)  // else it loses less
                               : kernels.gemm_bf16.multiply != nullptr;
   const bool bf16 = compute != ComputeType::f32 && multiplies;
   return bf16 ? KernelType::bf16 : KernelType::f32;

@@ -60,6 +60,9 @@ struct StepSequence {
 };
 // What keys and values that many steps read are best kept in: bf16 where products are in bf16 or
 // int8 and the tier multiplies it, or in int16 and it attends in bf16; else f32.
+// Whether many queries are multiplied in bf16 where products are in `compute`: where the tier does
+// so, and integers beside which everything else is in bf16 are those of a tier with tiles.
+bool attends_in_bf16(ComputeType compute, const KernelTable& kernels);
 KernelType stored_type(ComputeType compute, const KernelTable& kernels);
 
 // q [B, H*Hd] -> out [B, H*Hd]. A sequence's query sees all keys that its rows name: a sliding

@@ -32,10 +32,8 @@ Row bench_shape(const ProductBench& bench, Setup& setup, PeakMeter& peaks, const
   const Context context = setup.context();
   // As an Engine with such weights would compute, if the tier can.
   const DType weights = bench.options.dtype == WeightType::f32 ? DType::f32 : DType::bf16;
-  if (context.kernels.attention_bf16.attend != nullptr) {
-    attended.compute = compute_for(bench.options, MatmulBackend::automatic, weights, setup.isa);
-  }
-  const bool bf16 = attended.compute != ComputeType::f32;
+  attended.compute = compute_for(bench.options, MatmulBackend::automatic, weights, setup.isa);
+  const bool bf16 = attends_in_bf16(attended.compute, context.kernels);
   const auto once = [&] {
     attention(context, attended, q.view(), k.view(), v.view(), {}, out.view());
   };
@@ -54,7 +52,8 @@ Row bench_shape(const ProductBench& bench, Setup& setup, PeakMeter& peaks, const
     peaks.sample_products();
     row.times_ms.push_back(milliseconds(once));
   }
-  row.peak_gflops = peaks.gflops(bf16 ? Operands::bf16 : Operands::f32, /*amx=*/bf16);
+  row.peak_gflops =
+      peaks.gflops(bf16 ? Operands::bf16 : Operands::f32, bf16 && setup.isa == Isa::amx);
   return row;
 }
 

@@ -227,10 +227,10 @@ std::vector<Row> bench_model(const ModelBench& bench, int64_t& rss_bytes) {
     row.times_ms = std::move(times);
     row.cost = cost;
     const Operands operands = operands_of(compute, dtype);
-    const bool narrow =
-        compute != ComputeType::f32 && setup.kernels.attention_bf16.attend != nullptr;
+    const bool narrow = attends_in_bf16(compute, setup.kernels);
     row.peak_gflops = peaks.gflops(operands, on_amx(backend, compute, setup.isa));
-    row.attention_gflops = peaks.gflops(narrow ? Operands::bf16 : Operands::f32, /*amx=*/narrow);
+    row.attention_gflops =
+        peaks.gflops(narrow ? Operands::bf16 : Operands::f32, narrow && setup.isa == Isa::amx);
     if (operands >= Operands::int16) row.product_share = 0.80;
     row.peak_gbps = peaks.gbps();
     rows.push_back(std::move(row));

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "base/tensor.hpp"
-#include "kernel_testing.hpp"
+#include "not_finite.hpp"
 
 namespace pali {
 namespace {
@@ -17,7 +17,7 @@ class AnyWeights {
   AnyWeights(KernelType type, int64_t n, int64_t k, std::mt19937& random)
       : type_(type), k_(k), groups_((k + 31) / 32) {
     const int64_t values = type == KernelType::int4 ? (k + 1) / 2 : k;
-    stride_ = type == KernelType::bf16 ? k * 2 + 5 : values;
+    stride_ = (type == KernelType::bf16 ? k * 2 : values) + 5;
     bytes_.assign(static_cast<size_t>(n * stride_ + 2 * kMargin), std::byte{0xff});
     scales_.assign(static_cast<size_t>(n * groups_ * 4 + 2 * kMargin), std::byte{0xff});
     std::normal_distribution<float> normal(0.0f, 1.0f);
@@ -53,6 +53,19 @@ class AnyWeights {
     }
     const float scale = load_weight(scales(j), DType::f16, i / 32);
     return bf16_to_f32(f32_to_bf16(static_cast<float>(int4_value(row(j), k_, i)) * scale));
+  }
+  void put_zero(int64_t j, int64_t i) {
+    if (type_ == KernelType::bf16) return set_bf16(j, i, 0.0f);
+    if (type_ == KernelType::int8) at(j)[i] = std::byte{0};
+    const int64_t first = i / 32 * 32, half = (std::min<int64_t>(k_ - first, 32) + 1) / 2;
+    if (type_ == KernelType::int4) at(j)[first / 2 + (i - first) % half] = std::byte{0x88};
+  }
+  // Of column i of row j, with others.
+  void put_scale(int64_t j, int64_t i, float value) {
+    std::byte* of_row = scales_.data() + (scales(j) - scales_.data());
+    const uint16_t half = f32_to_f16(value);
+    if (type_ == KernelType::int8) std::memcpy(of_row, &value, 4);
+    if (type_ == KernelType::int4) std::memcpy(of_row + i / 32 * 2, &half, 2);
   }
   void set_bf16(int64_t j, int64_t i, float value) {
     const uint16_t bits = f32_to_bf16(value);
@@ -150,6 +163,7 @@ TEST_P(Fused, MatchesF64) {
     for (int64_t m = 1; m <= 65; m += m < 31 ? 5 : 1) check(type, m, 1 + m % 3, 70, 64);
     check(type, 70, 100, 1664, 1664);
     check(type, 33, 33, 2100, 704);
+    for (const int64_t k : kLongLengths) check(type, 3, 5, k, 2048);
   }
 }
 
@@ -183,22 +197,83 @@ TEST_P(Fused, EpilogueIsTheRowKernels) {
   });
 }
 
-TEST_P(Fused, InfinitiesAndNaNStayInTheirRowsAndColumns) {
+// As the tile unit has it: a subnormal operand is zero, so is a step's subnormal sum.
+TEST_P(Fused, SubnormalsAreZero) {
   const int64_t m = 20, n = 40, k = 50;
-  std::mt19937 random(5);
-  AnyWeights w(KernelType::bf16, n, k, random);
-  Poisoned x(m, k), y(m, n);
-  x.fill(random);
-  x.at(3, 49) = std::nanf("");
-  w.set_bf16(7, 0, std::numeric_limits<float>::infinity());
-  run(w, KernelType::bf16, x, y, k, 64, 0, m, 0, n);
-  for (int64_t i = 0; i < m; ++i) {
-    for (int64_t j = 0; j < n; ++j) {
-      if (i == 3) {
-        EXPECT_TRUE(std::isnan(y.at(i, j)));
-      } else {
-        EXPECT_EQ(std::isinf(y.at(i, j)), j == 7);
-        EXPECT_FALSE(std::isnan(y.at(i, j)));
+  for (const KernelType type : kTypes) {
+    std::mt19937 random(4);
+    AnyWeights w(type, n, k, random);
+    Poisoned x(m, k), y(m, n);
+    x.fill(random, 0x1p80f);
+    for (int64_t i = 0; i < m; ++i) {
+      for (int64_t t = i % 3; t < k; t += 3) x.at(i, t) = 0x1.8p-128f;
+    }
+    for (int64_t j = 0; type == KernelType::bf16 && j < n; ++j) {
+      for (int64_t t = j % 2; t < k; t += 2) w.set_bf16(j, t, 0x1.4p-130f);
+    }
+    const auto flushed = [](double value) { return std::abs(value) < 0x1p-126 ? 0.0 : value; };
+    run(w, type, x, y, k, 64, 0, m, 0, n);
+    for (int64_t i = 0; i < m; ++i) {
+      for (int64_t j = 0; j < n; ++j) {
+        double expected = 0, magnitude = 0;
+        for (int64_t t = 0; t < k; ++t) {
+          const double a = flushed(bf16_to_f32(f32_to_bf16(x.at(i, t))));
+          const double product =
+              a * (type == KernelType::bf16 ? flushed(w.rounded(j, t)) : w.rounded(j, t));
+          expected += product, magnitude += std::abs(product);
+        }
+        ASSERT_NEAR(y.at(i, j), expected, magnitude * static_cast<double>(k + 2) * kEps)
+            << static_cast<int>(type) << " at " << i << "," << j;
+      }
+    }
+  }
+}
+
+TEST_P(Fused, InfinitiesAndNaNStayInTheirSums) {
+  const int64_t m = 40, n = 40, k = 70;
+  for (const KernelType type : kTypes) {
+    std::mt19937 random(5);
+    AnyWeights w(type, n, k, random);
+    for (const int64_t t : spoilt_columns(k)) w.put_zero(5, t);
+    Poisoned x(m, k), before(m, n), y(m, n);
+    x.fill(random);
+    x.at(0, 33) = x.at(5, 69) = 0.0f;  // to meet infinities of W
+    run(w, type, x, before, k, 64, 0, m, 0, n);
+    spoil_rows(x, k);
+    x.at(38, 69) = kNaN;
+    if (type == KernelType::bf16) {
+      w.set_bf16(1, 69, kInfinity), w.set_bf16(2, 33, -kInfinity);
+      w.set_bf16(4, 0, kInfinity), w.set_bf16(4, 1, -kInfinity);
+      w.set_bf16(36, 12, kNaN);
+    }
+    run(w, type, x, y, k, 64, 0, m, 0, n);
+    expect_kinds(y, before, m, n, k, [&](int64_t i, int64_t j, int64_t t) {
+      return double{bf16_to_f32(f32_to_bf16(x.at(i, t)))} * w.rounded(j, t);
+    });
+  }
+}
+
+// A scale may multiply a sum, which is of one sign or zero where its terms are of both.
+TEST_P(Fused, AScaleThatIsNotFiniteStaysInItsColumn) {
+  const int64_t m = 20, n = 40, k = 70;
+  for (const KernelType type : {KernelType::int8, KernelType::int4}) {
+    for (const float scale : {kInfinity, -kInfinity, kNaN}) {
+      std::mt19937 random(7);
+      AnyWeights w(type, n, k, random);
+      Poisoned x(m, k), before(m, n), y(m, n);
+      x.fill(random);
+      run(w, type, x, before, k, 64, 0, m, 0, n);
+      w.put_scale(33, 69, scale);
+      run(w, type, x, y, k, 64, 0, m, 0, n);
+      for (int64_t i = 0; i < m; ++i) {
+        for (int64_t j = 0; j < n; ++j) {
+          if (j == 33) {
+            EXPECT_FALSE(std::isfinite(y.at(i, j))) << i;
+            EXPECT_TRUE(std::isnan(y.at(i, j)) || !std::isnan(scale)) << i;
+          } else {
+            EXPECT_EQ(y.at(i, j), before.at(i, j)) << i << "," << j;
+          }
+        }
       }
     }
   }

@@ -14,8 +14,8 @@ class Gemv : public EveryTier {
   // Rows of x from `first` on with rows of w from `column` on.
   void multiply(const TestWeights& w, const Poisoned& x, int64_t first, int64_t m, int64_t column,
                 int64_t n, float* y, int64_t y_stride) const {
-    const int64_t stride = gemv_packed_floats(w.depth);
-    // NaN behind what is packed: nothing may depend on it.
+    // NaN between and behind what is packed: nothing may depend on it.
+    const int64_t stride = gemv_packed_floats(w.depth) + 16;
     packed.assign(static_cast<size_t>(m * stride) + 16, std::numeric_limits<float>::quiet_NaN());
     float* aligned = packed.data();
     while (reinterpret_cast<uintptr_t>(aligned) % 64 != 0) ++aligned;
@@ -26,13 +26,19 @@ class Gemv : public EveryTier {
                          w.row_scales(column), w.type, n, w.depth, y, y_stride});
   }
 
-  // Runs m rows and checks every value: lane sums' bound on the sum of the terms' magnitudes, and
-  // one rounding each for a scaled weight and a scaled sum.
   void check(KernelType type, int64_t m, int64_t n, int64_t k) {
     std::mt19937 random(static_cast<unsigned>(m * 7 + n * 11 + k));
     const TestWeights w(type, n, k, 5, random);
-    Poisoned x(m, k), y(m, n);
+    Poisoned x(m, k);
     x.fill(random);
+    expect_near(w, x, m, n);
+  }
+
+  // Runs m rows and checks every value: lane sums' bound on the sum of the terms' magnitudes, one
+  // rounding each for a scaled weight and a scaled sum, and the smallest unit at every step.
+  void expect_near(const TestWeights& w, const Poisoned& x, int64_t m, int64_t n) {
+    const int64_t k = w.depth;
+    Poisoned y(m, n);
     multiply(w, x, 0, m, 0, n, y.data(), y.stride());
     for (int64_t i = 0; i < m; ++i) {
       for (int64_t j = 0; j < n; ++j) {
@@ -41,9 +47,11 @@ class Gemv : public EveryTier {
           const double term = double{x.at(i, t)} * w.at(j, t);
           expected += term, magnitude += std::abs(term);
         }
-        ASSERT_NEAR(y.at(i, j), expected, magnitude * (lane_sum_error(k) + 2 * kEps))
-            << "type " << static_cast<int>(type) << " m " << m << " n " << n << " k " << k << " at "
-            << i << "," << j;
+        const double bound =
+            magnitude * (lane_sum_error(k) + 2 * kEps) + 0x1p-149 * static_cast<double>(k / 8 + 8);
+        ASSERT_NEAR(y.at(i, j), expected, bound)
+            << "type " << static_cast<int>(w.type) << " m " << m << " n " << n << " k " << k
+            << " at " << i << "," << j;
       }
     }
     ASSERT_TRUE(y.untouched());
@@ -72,11 +80,12 @@ TEST_P(Gemv, MatchesF64AtEveryRowAndColumnCount) {
   }
 }
 
-TEST_P(Gemv, MatchesF64AtARealShape) {
+TEST_P(Gemv, MatchesF64AtRealShapes) {
   for (const KernelType type : kTypes) {
     check(type, 1, 12, 5120);
     check(type, 4, 6, 2048);
     check(type, 2, 18, 1664);
+    for (const int64_t k : kLongLengths) check(type, 3, 5, k);
   }
 }
 
@@ -119,30 +128,74 @@ TEST_P(Gemv, ExtremeIntegersAreExact) {
   }
 }
 
-// Subnormal activations count; an activation that is not finite makes a result that is not.
-TEST_P(Gemv, SubnormalAndNotFiniteActivations) {
+TEST_P(Gemv, SubnormalsCount) {
   for (const KernelType type : kTypes) {
     std::mt19937 random(5);
-    const int64_t k = 130, n = 4;
-    const TestWeights w(type, n, k, 0, random);
-    Poisoned x(1, k), y(1, n);
-    for (int64_t t = 0; t < k; ++t) x.at(0, t) = 0x1p-140f * static_cast<float>(t + 1);
-    multiply(w, x, 0, 1, 0, n, y.data(), y.stride());
+    const int64_t m = 3, n = 7, k = 301;
+    TestWeights w(type, n, k, 0, random);
+    Poisoned x(m, k);
+    x.fill(random, 0x1p-138f);
+    expect_near(w, x, m, n);
+    // Weights, or their scales, that large activations bring back.
+    x.fill(random, 0x1p80f);
     for (int64_t j = 0; j < n; ++j) {
-      double expected = 0, magnitude = 0;
-      for (int64_t t = 0; t < k; ++t) {
-        expected += double{x.at(0, t)} * w.at(j, t);
-        magnitude += std::abs(double{x.at(0, t)} * w.at(j, t));
+      for (int64_t t = 0; t < k; t += 1 + j % 3) {
+        if (is_integer(type)) {
+          w.put_scale(j, t, type == KernelType::int4 ? 0x1p-23f : 0x1.4p-130f);
+        } else {
+          w.put(j, t, type == KernelType::f16 ? 0x1p-22f : 0x1.4p-130f);
+        }
       }
-      // A subnormal result is whole multiples of the smallest one, at every step.
-      EXPECT_NEAR(y.at(0, j), expected, magnitude * lane_sum_error(k) + 0x1p-149 * (k / 8 + 8));
     }
-    for (const float value :
-         {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+    expect_near(w, x, m, n);
+  }
+}
+
+TEST_P(Gemv, InfinitiesAndNaNStayInTheirSums) {
+  for (const KernelType type : kTypes) {
+    std::mt19937 random(6);
+    const int64_t m = kSpoiltRows, n = 9, k = 301;
+    TestWeights w(type, n, k, 0, random);
+    for (const int64_t t : spoilt_columns(k)) w.put(5, t, 0.0f);
+    Poisoned x(m, k), before(m, n), y(m, n);
+    x.fill(random);
+    x.at(0, 33) = x.at(5, 300) = 0.0f;  // to meet infinities of W
+    multiply(w, x, 0, m, 0, n, before.data(), before.stride());
+    spoil_rows(x, k);
+    if (!is_integer(type)) {
+      w.put(1, 300, kInfinity), w.put(2, 33, -kInfinity);
+      w.put(4, 0, kInfinity), w.put(4, 1, -kInfinity);
+      w.put(8, 12, kNaN);
+    }
+    multiply(w, x, 0, m, 0, n, y.data(), y.stride());
+    expect_kinds(y, before, m, n, k,
+                 [&](int64_t i, int64_t j, int64_t t) { return double{x.at(i, t)} * w.at(j, t); });
+  }
+}
+
+// A scale may multiply a sum, which is of one sign or zero where its terms are of both.
+TEST_P(Gemv, AScaleThatIsNotFiniteStaysInItsColumn) {
+  for (const KernelType type : kTypes) {
+    if (!is_integer(type)) continue;
+    for (const float scale : {kInfinity, -kInfinity, kNaN}) {
+      std::mt19937 random(7);
+      const int64_t m = 3, n = 9, k = 301;
+      TestWeights w(type, n, k, 0, random);
+      Poisoned x(m, k), before(m, n), y(m, n);
       x.fill(random);
-      x.at(0, 129) = value;
-      multiply(w, x, 0, 1, 0, n, y.data(), y.stride());
-      for (int64_t j = 0; j < n; ++j) EXPECT_FALSE(std::isfinite(y.at(0, j))) << j;
+      multiply(w, x, 0, m, 0, n, before.data(), before.stride());
+      w.put_scale(6, 290, scale);
+      multiply(w, x, 0, m, 0, n, y.data(), y.stride());
+      for (int64_t i = 0; i < m; ++i) {
+        for (int64_t j = 0; j < n; ++j) {
+          if (j == 6) {
+            EXPECT_FALSE(std::isfinite(y.at(i, j))) << i;
+            EXPECT_TRUE(std::isnan(y.at(i, j)) || !std::isnan(scale)) << i;
+          } else {
+            EXPECT_EQ(y.at(i, j), before.at(i, j)) << i << "," << j;
+          }
+        }
+      }
     }
   }
 }

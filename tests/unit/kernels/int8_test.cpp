@@ -121,6 +121,7 @@ TEST_P(Products, ShapesOfRealLayersScaled) {
   check(70, 130, 1152, 1152);
   check(33, 65, 2100, 1280);
   check(40, 40, 2048, 1024);
+  for (const int64_t k : kLongLengths) check(3, 9, k, 2048);
 }
 
 // A panel's columns may come in several calls: zeros behind the last one, whatever was there.
@@ -236,6 +237,28 @@ TEST_P(Products, InfinitiesAndNaNMakeTheirRowsNaN) {
     for (int64_t i = 0; i < m; ++i) {
       for (int64_t j = 0; j < n; ++j) {
         EXPECT_EQ(std::isnan(y.at(i, j)), i == 3 || i == 17 || i == 34) << i << "," << j;
+      }
+    }
+  });
+}
+
+TEST_P(Products, ExtremeScalesStayInTheirColumns) {
+  const int64_t m = 35, n = 40, k = 300;
+  for_each([&](KernelType type) {
+    std::mt19937 random(6);
+    TestWeights w(type, n, k, 0, random);
+    put_extreme_scales(w);
+    Poisoned x(m, k), expected(m, n), y(m, n);
+    x.fill(random);
+    run(kernel_table(Isa::scalar), *integers_, w, x, expected, 256, {0, m, 0, n});
+    run(table, *integers_, w, x, y, 256, {0, m, 0, n});
+    for (int64_t i = 0; i < m; ++i) {
+      for (int64_t j = 0; j < n; ++j) {
+        ASSERT_EQ(std::isfinite(y.at(i, j)), j > 2) << i << "," << j;
+        ASSERT_EQ(kind_of(y.at(i, j)), kind_of(expected.at(i, j))) << i << "," << j;
+        if (j > 2) {
+          ASSERT_EQ(y.at(i, j), expected.at(i, j)) << i << "," << j;
+        }
       }
     }
   });

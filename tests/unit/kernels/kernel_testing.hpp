@@ -61,6 +61,10 @@ inline std::vector<int64_t> lengths() {
   return all;
 }
 
+// Depths of real layers (2048 and 5120 of language models, 4304 and 8192 of vision towers), and
+// those beside a power of two. For few rows and columns: references are slow.
+inline constexpr int64_t kLongLengths[] = {2047, 2048, 2049, 4304, 5120, 8192};
+
 // A row-major f32 matrix at an odd address, rows `stride` apart, all else NaN with a known payload:
 // reading it shows in results, writing it shows in untouched().
 class Poisoned {
@@ -128,6 +132,15 @@ class Weights {
   KernelType type() const { return type_; }
   int64_t out_stride() const { return out_stride_; }
   int64_t in_stride() const { return in_stride_; }
+  // Rounds to the type.
+  void put(int64_t o, int64_t i, float value) {
+    if (type_ == KernelType::f32) {
+      std::memcpy(place(o, i), &value, 4);
+      return;
+    }
+    const uint16_t bits = type_ == KernelType::bf16 ? f32_to_bf16(value) : f32_to_f16(value);
+    std::memcpy(place(o, i), &bits, 2);
+  }
   float at(int64_t o, int64_t i) const {
     constexpr DType kTypes[] = {DType::f32, DType::bf16, DType::f16};
     return load_weight(data(), kTypes[static_cast<int>(type_)], o * out_stride_ + i * in_stride_);
@@ -136,21 +149,18 @@ class Weights {
  private:
   static constexpr int64_t kMargin = 65;  // odd: files promise no alignment
   int64_t width() const { return type_ == KernelType::f32 ? 4 : 2; }
+  std::byte* place(int64_t o, int64_t i) {
+    return bytes_.data() + kMargin + (o * out_stride_ + i * in_stride_) * width();
+  }
   void set(int64_t o, int64_t i, float value) {
-    std::byte* place = bytes_.data() + kMargin + (o * out_stride_ + i * in_stride_) * width();
-    if (type_ == KernelType::f32) {
-      std::memcpy(place, &value, 4);
-      return;
-    }
-    uint16_t bits = f32_to_bf16(value);
+    if (type_ != KernelType::f16) return put(o, i, value);
     // Any finite bits will do for f16: a random mantissa, exponents around 1, subnormals now and
     // then.
-    if (type_ == KernelType::f16) {
-      const uint32_t raw = std::bit_cast<uint32_t>(value);
-      const uint32_t exponent = raw % 61 == 0 ? 0u : 12u + raw % 5;
-      bits = static_cast<uint16_t>((raw >> 16 & 0x8000u) | exponent << 10 | (raw >> 7 & 0x3ffu));
-    }
-    std::memcpy(place, &bits, 2);
+    const uint32_t raw = std::bit_cast<uint32_t>(value);
+    const uint32_t exponent = raw % 61 == 0 ? 0u : 12u + raw % 5;
+    const auto bits =
+        static_cast<uint16_t>((raw >> 16 & 0x8000u) | exponent << 10 | (raw >> 7 & 0x3ffu));
+    std::memcpy(place(o, i), &bits, 2);
   }
   KernelType type_;
   int64_t out_stride_, in_stride_;

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernel_testing.hpp"
+#include "not_finite.hpp"
 
 namespace pali {
 
@@ -59,6 +59,31 @@ struct TestWeights {
   void set_bytes(int value) {
     std::fill(bytes.begin() + 65, bytes.end() - 65, static_cast<std::byte>(value));
   }
+  // Integers are what a value is before its scale.
+  void put(int64_t j, int64_t t, float value) {
+    if (!is_integer(type)) return floats[0].put(j, t, value);
+    std::byte* row = bytes.data() + 65 + j * stride;
+    const auto integer = static_cast<int>(value);
+    if (type == KernelType::int8) {
+      row[t] = static_cast<std::byte>(integer);
+      return;
+    }
+    const int64_t first = t / 32 * 32, half = (std::min<int64_t>(depth - first, 32) + 1) / 2;
+    const bool high = t - first >= half;
+    std::byte& byte = row[first / 2 + t - first - (high ? half : 0)];
+    const auto nibble = static_cast<std::byte>(integer + 8);
+    byte = high ? (byte & std::byte{0x0f}) | nibble << 4 : (byte & std::byte{0xf0}) | nibble;
+  }
+  // The scale that column t of row j has, with others.
+  void put_scale(int64_t j, int64_t t, float value) {
+    std::byte* of_row = scale_bytes.data() + 1 + (row_scales(j) - scales);
+    if (type == KernelType::int8) {
+      std::memcpy(of_row, &value, 4);
+      return;
+    }
+    const uint16_t half = f32_to_f16(value);
+    std::memcpy(of_row + t / 32 * 2, &half, 2);
+  }
   double at(int64_t j, int64_t t) const {
     if (type == KernelType::int8) {
       return static_cast<double>(static_cast<int8_t>(data[j * stride + t])) *
@@ -81,6 +106,15 @@ struct TestWeights {
   std::vector<Weights> floats;
   std::vector<std::byte> bytes, scale_bytes;
 };
+
+// Scales at the ends of their type, and beyond, for the first five rows of W, in a group of
+// several.
+inline void put_extreme_scales(TestWeights& w) {
+  const bool half = w.type == KernelType::int4;
+  const float extremes[] = {kInfinity, -kInfinity, kNaN, half ? 0x1p-24f : 0x1p-149f,
+                            half ? 65504.0f : 1e34f};
+  for (int64_t j = 0; j < 5; ++j) w.put_scale(j, w.depth / 2, extremes[j]);
+}
 
 // m rows of k >= 128 activations whose groups are large, small, zero and subnormal beside each
 // other; halves that round to even in the first.

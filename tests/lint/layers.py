@@ -1,5 +1,6 @@
-"""Fails on an #include that runs up the layers, a header that does not stand alone in its layer's
-reach, a source file that CMake does not list, or a file that is too long."""
+"""Fails on an #include that runs up the layers, or that only one file may have; a public header that
+includes more than its like and the standard library; a source file that CMake does not list; a
+library that prints or exits; a file that is too long. Whether headers compile alone: headers.py."""
 import pathlib
 import re
 import sys

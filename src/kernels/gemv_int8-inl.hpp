@@ -322,18 +322,21 @@ void gemv_integer_some(const GemvArgs& args, int64_t i, const GemvRows& rows) {
 
 template <class S, class I, KernelType kType>
 void gemv_integer_as(const GemvArgs& args) {
+  constexpr bool kFewRegisters = S::kLanes < 16;
   const auto take = [&](auto count, GemvRows rows) {
-    for (int64_t i = 0; i < args.m; i += 4) {
-      gemv_integer_some<S, I, kType, 4, count.value>(args, i, rows);
+    // Of x. Four rows of W come with more only where there are 32 registers (below).
+    constexpr int kMost = kFewRegisters && decltype(count)::value == 4 ? 2 : 4;
+    for (int64_t i = 0; i < args.m; i += kMost) {
+      gemv_integer_some<S, I, kType, kMost, count.value>(args, i, rows);
       rows.ahead = 0;
     }
   };
   // Nibbles as words fill 16 registers with one row of W.
-  if (kType == KernelType::int4 && S::kLanes < 16 && I::kQuad == 2 && args.m > 1) {
+  if (kType == KernelType::int4 && kFewRegisters && I::kQuad == 2 && args.m > 1) {
     return gemv_streams<1>(args, take);
   }
   // Sums of four rows of both kinds need 32 registers; int4 shares little among rows of W.
-  if (kType == KernelType::int4 || (S::kLanes < 16 && args.m > 2)) {
+  if (kType == KernelType::int4 || (kFewRegisters && args.m > 2)) {
     return gemv_streams<2>(args, take);
   }
   gemv_streams<4>(args, take);

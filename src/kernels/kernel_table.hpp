@@ -147,6 +147,7 @@ struct KeyRange {
 // A tile of queries of one head against its keys, streaming softmax:
 //   out[i] = sum_j softmax_j(cap(scale * q[i] . k[j]) + bias[j - i]) v[j]
 // with cap(s) = soft_cap * tanh(s / soft_cap), and j over the keys that query i sees.
+// A value that is not finite may reach every query of the tile, also those that do not see its key.
 struct AttentionTile {
   const float* q;  // [queries, head_dim]
   int64_t q_stride;
@@ -227,10 +228,11 @@ struct KernelTable {
   // the row, as in GemvArgs.
   void (*dequantise)(const std::byte* w, const std::byte* scales, KernelType type, int64_t k,
                      float* y);
-  GemmKernels gemm_f32;   // f32 activations, weights of any type widened exactly
-  GemmKernels gemm_bf16;  // bf16 activations and weights, f32 sums; null entries: tier has none
-  // bf16 operands, f32 sums, in tile registers. Weights are bf16, int8 or int4: int8 is exact, its
-  // scales multiply the sums; int4 times its scale is rounded to bf16.
+  GemmKernels gemm_f32;  // f32 activations, weights of any type widened exactly
+  // bf16 activations and weights, f32 sums; subnormals are zero. Null entries: the tier has none.
+  GemmKernels gemm_bf16;
+  // bf16 operands, f32 sums, in tile registers; subnormals are zero. Weights are bf16, int8 or
+  // int4: int8 is exact, its scales multiply the sums; int4 times its scale is rounded to bf16.
   FusedGemm fused_bf16;
   IntegerKernels int8;   // x in int8
   IntegerKernels int16;  // x in int16

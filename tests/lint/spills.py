@@ -27,8 +27,6 @@ ALLOWED = {
         "one of eight sums, beside the signs and halves of VPMADDUBSW",
     r"IntegerProduct<Avx2, Avx2Words, 4, 4, 2>::pack_activations":
         "one sum a group of x, not of a product",
-    r"gemv_int8_block<Avx2, \w+, [34], 4>":
-        "12 and 16 sums and their operands in 16 registers",
     r"gemv_int4_block<Avx2, ":
         "sums of a group of x beside totals, in 16 registers",
     r"gemv_integer_multiply<Avx2, ":

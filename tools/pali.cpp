@@ -77,7 +77,7 @@ int main(int argc, char** argv) {
     if (pali::cli::interrupted()) return kInterrupted;
     pali::cli::print_error(error.what());
   } catch (const std::bad_alloc&) {
-    pali::cli::print_error("out of memory; use a smaller model, image or batch");
+    pali::cli::print_error("out of memory; use a smaller model, image or batch, and no --prepack");
   } catch (const std::exception& error) {
     pali::cli::print_error(std::string("internal error: ") + error.what() + "; please report this");
   }

@@ -37,8 +37,10 @@ struct EngineOptions {
   MatmulBackend matmul = MatmulBackend::automatic;
   WeightType dtype = WeightType::automatic;
   ComputeType compute = ComputeType::automatic;
-  // Lay f32, bf16 and f16 weights out for products of many rows once, at load, instead of on the
-  // way: as f32 besides the file's own. Pays little, and for small products most; the same numbers.
+  // Lay weights out for products of many rows at load instead of on the way, in the type that is
+  // multiplied, besides the file's own: f32, bf16 and f16, with oneDNN int8 too. Nothing for bf16
+  // on AMX, for integers else, for the head, or with `reference`. The same bits where native
+  // multiplies. Pays little, for small products most.
   bool prepack = false;
   bool mmap = true;                    // false reads the files into memory
   std::filesystem::path tokenizer;     // empty: inside or beside the model

@@ -3,7 +3,6 @@
 // SIGILL.
 #include "kernels/isa.hpp"
 
-#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <cstring>
@@ -21,13 +20,13 @@
 namespace pali {
 namespace {
 
-// Where the system does not say, that of most x86-64 cores of the last ten years at the least.
+// Of one core. More than any core has is made up by a hypervisor, or shared between cores: then,
+// and where the system does not say, a size that is too small for some and too large for few.
 int64_t l2_bytes() {
-  constexpr int64_t kUnknown = int64_t{512} << 10, kMost = int64_t{4} << 20;
+  constexpr int64_t kUnknown = int64_t{512} << 10;
 #if defined(_SC_LEVEL2_CACHE_SIZE)
   const int64_t bytes = ::sysconf(_SC_LEVEL2_CACHE_SIZE);
-  // Several megabytes are shared between cores.
-  if (bytes >= int64_t{128} << 10) return std::min(bytes, kMost);
+  if (bytes >= int64_t{128} << 10 && bytes <= int64_t{3} << 20) return bytes;
 #endif
   return kUnknown;
 }

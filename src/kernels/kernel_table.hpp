@@ -147,7 +147,7 @@ struct KeyRange {
 // A tile of queries of one head against its keys, streaming softmax:
 //   out[i] = sum_j softmax_j(cap(scale * q[i] . k[j]) + bias[j - i]) v[j]
 // with cap(s) = soft_cap * tanh(s / soft_cap), and j over the keys that query i sees.
-// A value that is not finite may reach every query of the tile, also those that do not see its key.
+// A row of v that is not finite may reach queries of the tile that do not see its key.
 struct AttentionTile {
   const float* q;  // [queries, head_dim]
   int64_t q_stride;

@@ -22,12 +22,16 @@ struct GemmBlocking {
 };
 
 // Equal parts, of K and of x's rows: a short one spends its time on sums coming and going, or on
-// packing. Panels take half of L2, the sums of a tile and rows of x the other.
-inline GemmBlocking gemm_blocking(int64_t m, int64_t k, const GemmKernels& gemm, int64_t l2_bytes) {
+// packing. kc follows from K and the tier alone: sums are added up in its steps. Panels take up to
+// half of L2, and so do the sums of a tile.
+inline GemmBlocking gemm_blocking(int64_t m, int64_t n, int64_t k, const GemmKernels& gemm,
+                                  int64_t l2_bytes) {
   GemmBlocking blocking;
   blocking.kc = round_up(ceil_div(k, ceil_div(k, gemm.k_most)), 32);
   blocking.mc = round_up(ceil_div(m, ceil_div(m, 576)), gemm.mr);
-  blocking.panels = std::max<int64_t>(1, l2_bytes / 2 / blocking.panel_bytes(gemm));
+  const int64_t panel_sums = blocking.mc * gemm.nr * int64_t{sizeof(float)};
+  const int64_t room = l2_bytes / 2 / std::max(blocking.panel_bytes(gemm), panel_sums);
+  blocking.panels = std::clamp<int64_t>(room, 1, ceil_div(n, gemm.nr));
   return blocking;
 }
 

@@ -26,6 +26,9 @@ class LinearByShape final : public PackedLinear {
   int64_t out() const override { return native_->out(); }
   int64_t in() const override { return native_->in(); }
   std::string_view backend() const override { return "native+onednn"; }
+  int64_t packed_bytes() const override {
+    return native_->packed_bytes() + onednn_->packed_bytes();
+  }
   StreamedWeight streamed(const KernelTable& kernels) const override {
     return native_->streamed(kernels);
   }

@@ -45,8 +45,9 @@ struct MatmulPolicy {
   ComputeType compute = ComputeType::f32;
   Isa isa = Isa::scalar;                   // the tier of the Context's kernel table
   ActivationObserver* observer = nullptr;  // outlives what is packed
-  // Float weights are laid out for products of many rows at once, besides where they lie, and
-  // oneDNN's int8 ones; else panels are packed on the way. The same bits on native.
+  // Weights are laid out for products of many rows when they are bound, besides where they lie:
+  // float ones, but for bf16 on tiles; oneDNN's of int8 too. Else on the way. The same bits on
+  // native.
   bool prepack = false;
 };
 
@@ -84,6 +85,8 @@ class PackedLinear {
   virtual void run(const Context& context, ConstMat x, Mat y,
                    const Epilogue& epilogue = {}) const = 0;
   virtual std::string_view backend() const = 0;
+  // What MatmulPolicy::prepack made, in bytes.
+  virtual int64_t packed_bytes() const { return 0; }
   // What products of few rows need to know of it; see run_products().
   virtual StreamedWeight streamed(const KernelTable&) const { return {}; }
   // What those of many rows need to; see run_chain().

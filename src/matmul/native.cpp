@@ -26,6 +26,7 @@ class NativeLinear final : public PackedLinear {
   int64_t out() const override { return weight_.out; }
   int64_t in() const override { return weight_.in; }
   std::string_view backend() const override { return "native"; }
+  int64_t packed_bytes() const override { return panels_.size(); }
   StreamedWeight streamed(const KernelTable& kernels) const override {
     const bool bf16 = compute_ == ComputeType::bf16 && weight_.dtype == DType::bf16 &&
                       kernels.gemm_bf16.multiply != nullptr;

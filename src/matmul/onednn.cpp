@@ -8,18 +8,16 @@
 #ifdef PALI_HAVE_ONEDNN
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
-#include <limits>
 #include <mutex>
 #include <oneapi/dnnl/dnnl.hpp>
-#include <unordered_map>
 #include <vector>
 
 #include "exec/scratch.hpp"
 #include "kernels/isa.hpp"
 #include "matmul/blocking.hpp"
 #include "matmul/epilogue.hpp"
+#include "matmul/int8_rows.hpp"
 
 #if DNNL_CPU_THREADING_RUNTIME == DNNL_RUNTIME_OMP
 extern "C" {
@@ -101,24 +99,6 @@ struct Operand {
   const float* scales = nullptr;  // of int8: those of all rows' first group, then of the next
 };
 
-// One group of a row in int8, zeros behind it, and its scale; as IntegerKernels has them.
-float quantise_group(const float* x, int64_t count, int8_t* out) {
-  float highest = 0;
-  bool finite = true;
-  for (int64_t i = 0; i < count; ++i) {
-    highest = std::max(highest, std::fabs(x[i]));
-    finite = finite && std::isfinite(x[i]);
-  }
-  std::fill(out, out + kIntegerGroup, int8_t{0});
-  if (!finite) return std::numeric_limits<float>::quiet_NaN();
-  if (highest < 0x1p-100f) return 0;
-  const float inverse = 127.0f / highest;
-  for (int64_t i = 0; i < count; ++i) {
-    out[i] = static_cast<int8_t>((x[i] * inverse + 0x1.8p23f) - 0x1.8p23f);  // nearest even
-  }
-  return highest / 127.0f;
-}
-
 class OneDnnLinear final : public PackedLinear {
  public:
   // Throws dnnl::error where oneDNN has no such product.
@@ -139,6 +119,11 @@ class OneDnnLinear final : public PackedLinear {
   int64_t out() const override { return weight_.out; }
   int64_t in() const override { return weight_.in; }
   std::string_view backend() const override { return "onednn"; }
+  int64_t packed_bytes() const override {
+    int64_t bytes = 0;
+    for (const PackedTile& tile : packed_) bytes += tile.bytes.size();
+    return bytes;
+  }
   void run(const Context& context, ConstMat x, Mat y, const Epilogue& epilogue) const override;
 
  private:
@@ -147,6 +132,7 @@ class OneDnnLinear final : public PackedLinear {
   // the whole runs at 60 % of this, other tiles of this order within 10 to 20 %, in either
   // direction.
   static constexpr int64_t kRows = 1024;
+  static constexpr int64_t kInt8Rows = 256;  // integer sums and their floats stay in L2
   static constexpr int64_t kColumns = 256;
   // Rows that a layout is chosen for, where W is packed at load.
   static constexpr int64_t kPackedRows = 256;
@@ -157,6 +143,9 @@ class OneDnnLinear final : public PackedLinear {
   void pack();
   const PackedTile& packed(int64_t n0, int64_t k0) const {
     return packed_[static_cast<size_t>(n0 / kColumns * parts() + k0 / depth_)];
+  }
+  int64_t operand_stride() const {
+    return padded_stride(is_int8() ? parts() * kIntegerGroup : in(), element_);
   }
   int64_t operand_bytes(ConstMat x) const;
   Operand operand(const Context& context, ConstMat x, Scratch& room) const;
@@ -220,8 +209,9 @@ std::shared_ptr<const TileProduct> OneDnnLinear::product(const TileShape& shape,
 }
 
 int64_t OneDnnLinear::operand_bytes(ConstMat x) const {
-  if (is_int8()) return x.rows * parts() * (kIntegerGroup + int64_t{sizeof(float)});
-  return type_ == memory::data_type::bf16 ? x.rows * padded_stride(in(), element_) * element_ : 0;
+  if (type_ == memory::data_type::f32) return 0;
+  const int64_t scales = is_int8() ? parts() * int64_t{sizeof(float)} : 0;
+  return x.rows * (operand_stride() * element_ + scales);
 }
 
 Operand OneDnnLinear::operand(const Context& context, ConstMat x, Scratch& room) const {
@@ -229,7 +219,7 @@ Operand OneDnnLinear::operand(const Context& context, ConstMat x, Scratch& room)
     return {reinterpret_cast<const std::byte*>(x.data), x.rows, x.stride};
   }
   std::byte* const data = room.as<std::byte>();
-  const int64_t stride = is_int8() ? parts() * kIntegerGroup : padded_stride(in(), element_);
+  const int64_t stride = operand_stride();
   float* const scales = reinterpret_cast<float*>(data + x.rows * stride * element_);
   context.pool.parallel_for(x.rows, rows_per_grain(in()), [&](int64_t begin, int64_t end, int) {
     for (int64_t m = begin; m < end; ++m) {
@@ -237,8 +227,8 @@ Operand OneDnnLinear::operand(const Context& context, ConstMat x, Scratch& room)
       if (is_int8()) {
         for (int64_t p = 0; p < parts(); ++p) {
           scales[p * x.rows + m] =
-              quantise_group(x.row(m) + p * depth_, std::min(depth_, in() - p * depth_),
-                             reinterpret_cast<int8_t*>(row) + p * depth_);
+              int8_group(x.row(m) + p * depth_, std::min(depth_, in() - p * depth_),
+                         reinterpret_cast<int8_t*>(row) + p * depth_);
         }
         continue;
       }
@@ -302,7 +292,7 @@ void OneDnnLinear::run(const Context& context, ConstMat x, Mat y, const Epilogue
   if (x.rows == 0) return;
   Scratch room(operand_bytes(x));
   const Operand rows = operand(context, x, room);
-  const int64_t m_blocks = ceil_div(x.rows, kRows);
+  const int64_t m_blocks = ceil_div(x.rows, is_int8() ? kInt8Rows : kRows);
   const int64_t mc = ceil_div(x.rows, m_blocks), nc = std::min(kColumns, out());
   const int64_t n_blocks = ceil_div(out(), nc), y_stride = padded_stride(nc, sizeof(float));
   const int64_t w_stride = packed_.empty() ? weight_.out_stride : 0;
@@ -331,6 +321,12 @@ void OneDnnLinear::run(const Context& context, ConstMat x, Mat y, const Epilogue
   }
 }
 
+// What oneDNN itself takes: it may be held back by ONEDNN_MAX_CPU_ISA. Tiers are sets of bits.
+bool onednn_takes(dnnl::cpu_isa tier) {
+  const auto bits = static_cast<unsigned>(tier);
+  return (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & bits) == bits;
+}
+
 }  // namespace
 
 bool onednn_built() { return true; }
@@ -357,14 +353,14 @@ std::unique_ptr<PackedLinear> onednn_linear(const WeightRef& weight, const Matmu
     declined = "oneDNN is not given int4 weights here";
   } else if (weight.dtype == DType::i8 && policy.compute != ComputeType::int8) {
     declined = "oneDNN multiplies int8 weights by int8 alone (--compute int8)";
-  } else if (weight.dtype == DType::i8 && policy.isa < Isa::avx512_vnni) {
-    declined = "this CPU has no products of bytes that do not saturate";
+  } else if (weight.dtype == DType::i8 && !onednn_takes(dnnl::cpu_isa::avx512_core_vnni)) {
+    declined = "oneDNN has no products of bytes here that do not saturate";
   } else if (weight.dtype == DType::f16) {
     declined = "oneDNN does not multiply f16 here";
   } else if (weight.dtype == DType::bf16 && policy.compute != ComputeType::bf16) {
     declined = "oneDNN cannot widen bf16 weights to f32 on the way";
-  } else if (weight.dtype == DType::bf16 && policy.isa < Isa::avx512_bf16) {
-    declined = "this CPU has no bf16 products, oneDNN would emulate them";
+  } else if (weight.dtype == DType::bf16 && !onednn_takes(dnnl::cpu_isa::avx512_core_bf16)) {
+    declined = "oneDNN has no bf16 products here, it would emulate them";
   }
   if (!declined.empty()) return nullptr;
   try {

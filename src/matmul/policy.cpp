@@ -19,6 +19,7 @@ MatmulBackend backend_for(int64_t m, DType weight, ComputeType compute, Isa isa)
   // at every size. Xeon with AMX, one thread, medians, GFLOP/s native | oneDNN 2.6.3, W 5120x2048:
   //   M 12: 130 | 82   24: 261 | 128   64: 721 | 316   272: 914 | 657
   // and M 256, W 8192x1664: 992 | 581, 1664x8192: 749 | 564; M 3364, W 8192x1664: 1211 | 651.
+  // int8 stays native too: oneDNN's, group after group, is there for who asks, and not measured.
   // f32 stays native: both run at the same peak (143 | 142 at M 256), and native widens bf16 and
   // f16 on the way.
   constexpr Row kOneDnn[] = {{DType::bf16, ComputeType::bf16, Isa::avx512_bf16, kGemvRows + 1}};

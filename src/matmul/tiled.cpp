@@ -56,8 +56,7 @@ struct Tiled {
 
 AlignedBuffer<std::byte> pack_panels(const GemmKernels& gemm, int64_t out, int64_t k,
                                      PackPanel pack) {
-  const GemmBlocking blocking =
-      gemm_blocking(/*m=*/1, k, gemm, /*l2_bytes=*/0);  // kc follows from k
+  const GemmBlocking blocking = gemm_blocking(/*m=*/1, out, k, gemm, /*l2_bytes=*/0);
   const int64_t bytes = blocking.panel_bytes(gemm);
   AlignedBuffer<std::byte> panels(ceil_div(k, blocking.kc) * ceil_div(out, gemm.nr) * bytes);
   std::byte* panel = panels.data();
@@ -79,7 +78,7 @@ void run_tiled(const Context& context, const GemmKernels& gemm, const std::byte*
                     pack,
                     ready,
                     ceil_div(y.cols, gemm.nr),
-                    gemm_blocking(y.rows, k, gemm, context.kernels.l2_bytes)};
+                    gemm_blocking(y.rows, y.cols, k, gemm, context.kernels.l2_bytes)};
   const GemmBlocking& blocking = tiled.blocking;
   for (int64_t m0 = 0; m0 < y.rows; m0 += blocking.mc) {
     const int64_t rows = std::min(blocking.mc, y.rows - m0);

@@ -57,7 +57,10 @@ std::string products(const Arguments& arguments) {
   const std::vector<bench::Row> rows =
       arguments.what == "matmul" ? bench::bench_matmul(product) : bench::bench_attention(product);
   if (product.on_progress) product.on_progress("");
-  if (arguments.output.verbose) pali::cli::warn(arguments.output, product.remarks);
+  // Who asks for a backend, or for packing, is told what became of it.
+  const bool asked =
+      product.options.prepack || product.options.matmul != pali::MatmulBackend::automatic;
+  if (asked || arguments.output.verbose) pali::cli::warn(arguments.output, product.remarks);
   return bench::to_report(rows, bench::peak_rss_bytes(), arguments.format());
 }
 

@@ -151,7 +151,7 @@ class Bench {
         return;
       }
     }
-    if (policy.prepack) {
+    if (candidate.linears.front()->packed_bytes() > 0) {
       char text[80];
       std::snprintf(text, sizeof(text), "%s: packing once, on one thread, takes %.3g ms",
                     backend_name(backend), packing_ms / static_cast<double>(refs.size()));

@@ -392,5 +392,25 @@ TEST(Attention, RefusesWhatCannotBe) {
   }
 }
 
+// Integers beside which other products stay in f32 keep f32 here too: those of a tier without
+// tiles.
+TEST(Attention, InBf16WhereProductsAre) {
+  KernelTable plain{}, pairs{}, tiles{};
+  pairs.attention_bf16.attend = tiles.attention_bf16.attend = [](const AttentionTile&) {};
+  pairs.gemm_bf16.multiply = [](const void*, int64_t, int64_t, const void*, int64_t, float*,
+                                int64_t, int64_t, bool) {};
+  tiles.gemm_bf16.multiply = pairs.gemm_bf16.multiply;
+  tiles.fused_bf16.multiply = [](const FusedGemmArgs&) {};
+  using enum ComputeType;
+  for (const ComputeType compute : {f32, bf16, int16, int8}) {
+    EXPECT_FALSE(attends_in_bf16(compute, plain));
+    EXPECT_EQ(attends_in_bf16(compute, pairs), compute == bf16);
+    EXPECT_EQ(attends_in_bf16(compute, tiles), compute != f32);
+  }
+  EXPECT_EQ(stored_type(int16, pairs), KernelType::f32);
+  EXPECT_EQ(stored_type(int16, tiles), KernelType::bf16);
+  EXPECT_EQ(stored_type(bf16, pairs), KernelType::bf16);
+}
+
 }  // namespace
 }  // namespace pali

@@ -174,8 +174,7 @@ void add_machine_options(CLI::App& verb, EngineOptions& engine) {
   }
   add_choice(verb, "--compute", engine.compute, kComputes, "Type of the products");
   verb.add_flag("--prepack", engine.prepack,
-                "Lay float weights out (not bf16 on AMX; oneDNN's int8) when the model is opened: "
-                "more memory, little gained")
+                "Arrange float weights once, when the model is opened: more memory, little gained")
       ->group(kModel);
 }
 

@@ -30,32 +30,22 @@ class AttentionValues : public Attention {
 };
 PALI_EVERY_TIER(AttentionValues);
 
-TEST_P(AttentionValues, NaNOfOneQueryStaysWithThatQuery) {
-  std::mt19937 random(2);
-  Poisoned q(20, 24), k(50, 24), v(50, 24), out(20, 24);
-  q.fill(random), k.fill(random), v.fill(random);
-  q.at(3, 5) = std::nanf("");
-  for (const Path path : paths(20)) {
-    run(path, {&q, &k, &v, 20, 50, 24, 0.2f}, out);
-    for (int64_t d = 0; d < 24; ++d) {
-      EXPECT_TRUE(std::isnan(out.at(3, d)));
-      EXPECT_TRUE(std::isfinite(out.at(4, d)) && std::isfinite(out.at(2, d)));
-    }
-  }
-}
-
-// Infinite operands make scores infinite or NaN: the query's output is then not a number, and no
-// other query's is touched.
-TEST_P(AttentionValues, InfinityOfOneQueryStaysWithThatQuery) {
+// Scores are then infinite or NaN: the query's output is not a number, and no other query's is
+// touched.
+TEST_P(AttentionValues, WhatIsNotFiniteInOneQueryStaysWithThatQuery) {
   std::mt19937 random(3);
   Poisoned q(20, 24), k(300, 24), v(300, 24), out(20, 24);
   q.fill(random), k.fill(random), v.fill(random);
-  q.at(7, 0) = std::numeric_limits<float>::infinity();
-  for (const Path path : paths(20)) {
-    run(path, {&q, &k, &v, 20, 300, 24, 0.2f}, out);
-    for (int64_t d = 0; d < 24; ++d) {
-      EXPECT_TRUE(std::isnan(out.at(7, d)));
-      EXPECT_TRUE(std::isfinite(out.at(6, d)) && std::isfinite(out.at(8, d)));
+  for (const int64_t keys : {50, 300}) {
+    for (const float value : {kNaN, kInfinity, -kInfinity}) {
+      q.at(7, 5) = value;
+      for (const Path path : paths(20)) {
+        run(path, {&q, &k, &v, 20, keys, 24, 0.2f}, out);
+        for (int64_t d = 0; d < 24; ++d) {
+          EXPECT_TRUE(std::isnan(out.at(7, d)));
+          EXPECT_TRUE(std::isfinite(out.at(6, d)) && std::isfinite(out.at(8, d)));
+        }
+      }
     }
   }
 }

@@ -48,4 +48,20 @@ void expect_kinds(const Poisoned& y, const Poisoned& before, int64_t m, int64_t 
   ASSERT_TRUE(y.untouched());
 }
 
+// Column `bad` was multiplied by `factor`, which is not finite: nor are the column's values, and
+// they are NaN where it is; an infinity may meet sums of zero. Other columns are `before`'s.
+inline void expect_not_finite_in(const Poisoned& y, const Poisoned& before, int64_t m, int64_t n,
+                                 int64_t bad, float factor) {
+  for (int64_t i = 0; i < m; ++i) {
+    for (int64_t j = 0; j < n; ++j) {
+      if (j == bad) {
+        EXPECT_FALSE(std::isfinite(y.at(i, j))) << i;
+        EXPECT_TRUE(std::isnan(y.at(i, j)) || !std::isnan(factor)) << i;
+      } else {
+        EXPECT_EQ(y.at(i, j), before.at(i, j)) << i << "," << j;
+      }
+    }
+  }
+}
+
 }  // namespace pali

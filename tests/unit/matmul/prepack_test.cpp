@@ -13,12 +13,12 @@ namespace {
 
 constexpr int64_t kRows = 20, kOut = 40, kIn = 70;
 
-struct Product {
+struct Outcome {
   int64_t packed_bytes;
   bool follows_the_weights;  // once they change
 };
 
-Product run(const MatmulPolicy& policy) {
+Outcome run(const MatmulPolicy& policy) {
   std::vector<float> values(kOut * kIn, 1.0f);
   WeightRef weight;
   weight.name = "w";
@@ -43,11 +43,11 @@ TEST(Prepack, ProductsReadWhatWasPacked) {
     if (!tier.available) continue;
     for (const MatmulBackend backend : {MatmulBackend::native, MatmulBackend::onednn}) {
       MatmulPolicy policy{backend, ComputeType::f32, tier.isa};
-      const Product plain = run(policy);
+      const Outcome plain = run(policy);
       EXPECT_EQ(plain.packed_bytes, 0);
       EXPECT_TRUE(plain.follows_the_weights);
       policy.prepack = true;
-      const Product packed = run(policy);
+      const Outcome packed = run(policy);
       EXPECT_GE(packed.packed_bytes, kOut * kIn * 4) << tier.name;
       EXPECT_FALSE(packed.follows_the_weights) << tier.name;
     }

@@ -34,15 +34,18 @@ MatmulBackend backend_for(int64_t m, DType weight, ComputeType compute, Isa isa)
 // GFLOP/s, bf16 in tiles | bf16 by AVX512-BF16 | f32. Xeon with AMX (one thread, M 256): 992 | 102
 // | 148. Zen 5 (peaks of two cores): none | 975 | 485. Of int8 weights, in int16 | f32, Zen 3 (two
 // cores): M 272, W 5120x2048: 227 | 171; int4: 202 | 169; few rows of int4 1.4 to 1.9 times as
-// fast. avx_vnni, not measured, needs fewer instructions for it than avx2.
+// fast. VNNI's tiers, not measured, need half the instructions for it that f32 needs; AVX-512
+// without VNNI as many.
 ComputeType automatic_compute(DType weights, MatmulBackend backend, Isa isa, bool intel) {
   const bool integers = is_quantised(weights);
   if (backend == MatmulBackend::reference || !(integers || weights == DType::bf16)) {
     return ComputeType::f32;
   }
   if (isa == Isa::amx) return ComputeType::bf16;
-  if (integers && (isa == Isa::avx2 || isa == Isa::avx_vnni)) return ComputeType::int16;
-  return !integers && isa == Isa::avx512_bf16 && !intel ? ComputeType::bf16 : ComputeType::f32;
+  if (integers) {
+    return isa == Isa::scalar || isa == Isa::avx512 ? ComputeType::f32 : ComputeType::int16;
+  }
+  return isa == Isa::avx512_bf16 && !intel ? ComputeType::bf16 : ComputeType::f32;
 }
 
 ComputeType compute_beside(DType weights, ComputeType wanted, Isa isa) {

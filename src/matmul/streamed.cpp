@@ -44,6 +44,11 @@ ConstMat pack(const KernelTable& kernels, ConstMat x, const StreamedWeight& weig
   return ConstMat(packed, x.rows, x.cols, stride);
 }
 
+// Bytes of W that a thread streams in one go where its part of the loop is so long: at each new
+// beginning the hardware has yet to see where the streams lead. Two cores of Zen 3, from pieces of
+// 64 KB to these: 250112x2048 in bf16 35.1 to 27.7 ms, int8 15.6 to 14.6, int4 11.7 to 10.5.
+constexpr int64_t kLongStream = int64_t{1} << 22;
+
 int64_t packed_bytes(ConstMat x, const StreamedWeight& weight) {
   const bool bf16 = weight.x == ComputeType::bf16;
   return x.rows * packed_stride(x.cols, weight) * 4 + (bf16 ? x.cols * 6 + 64 : 0);
@@ -63,13 +68,14 @@ void run_streamed(const Context& context, ConstMat x, std::span<const StreamedWe
   const int64_t block = gemv_block(row_bytes(dtype, x.cols));
   int64_t columns = 0;
   for (const StreamedWeight& w : weights) columns = std::max(columns, w.weight->out);
-  const int64_t block_stride = padded_stride(block, sizeof(float));
-  const auto run_columns = [&](int64_t column, Scratch& scratch) {
+  const int64_t most_blocks =
+      std::max<int64_t>(kLongStream / (block * row_bytes(dtype, x.cols)), 1);
+  const auto run_columns = [&](int64_t column, int64_t most, int64_t stride, Scratch& scratch) {
     for (size_t p = 0; p < products.size(); ++p) {
       const WeightRef& w = *weights[p].weight;
-      const int64_t count = std::min(block, w.out - column);
+      const int64_t count = std::min(most, w.out - column);
       if (count <= 0) continue;
-      const Mat product(scratch.as<float>(), x.rows, count, block_stride);
+      const Mat product(scratch.as<float>(), x.rows, count, stride);
       gemv.multiply({.x = packed.data,
                      .x_stride = packed.stride,
                      .m = x.rows,
@@ -86,8 +92,12 @@ void run_streamed(const Context& context, ConstMat x, std::span<const StreamedWe
     }
   };
   context.pool.parallel_for(ceil_div(columns, block), 1, [&](int64_t begin, int64_t end, int) {
-    Scratch scratch(x.rows * block_stride * 4);
-    for (int64_t index = begin; index < end; ++index) run_columns(index * block, scratch);
+    const int64_t most = std::min(most_blocks, end - begin) * block;
+    const int64_t stride = padded_stride(most, sizeof(float));
+    Scratch scratch(x.rows * stride * 4);
+    for (int64_t column = begin * block; column < std::min(end * block, columns); column += most) {
+      run_columns(column, std::min(most, end * block - column), stride, scratch);
+    }
   });
 }
 

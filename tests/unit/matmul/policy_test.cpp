@@ -19,15 +19,17 @@ TEST(AutomaticCompute, Bf16WhereItIsFasterThanF32) {
   }
 }
 
-// Tiles take integers on the way; dot products of AVX512-BF16 have no kernel that does.
-TEST(AutomaticCompute, IntegerWeightsAreBf16OnTilesAndMeetInt16OnAvx2) {
+// Tiles take integers on the way to bf16. AVX-512 without VNNI gains nothing by pairs.
+TEST(AutomaticCompute, IntegerWeightsAreBf16OnTilesAndMeetInt16WherePairsAreMultiplied) {
   for (const DType weights : {DType::i8, DType::i4}) {
     for (const MatmulBackend backend : kBackends) {
       EXPECT_EQ(automatic_compute(weights, backend, Isa::amx, true), ComputeType::bf16);
-      EXPECT_EQ(automatic_compute(weights, backend, Isa::avx512_bf16, false), ComputeType::f32);
-      EXPECT_EQ(automatic_compute(weights, backend, Isa::avx2, false), ComputeType::int16);
-      EXPECT_EQ(automatic_compute(weights, backend, Isa::avx_vnni, true), ComputeType::int16);
-      for (const Isa isa : {Isa::scalar, Isa::avx512, Isa::avx512_vnni}) {
+      for (const Isa isa : {Isa::avx2, Isa::avx_vnni, Isa::avx512_vnni, Isa::avx512_bf16}) {
+        for (const bool intel : {false, true}) {
+          EXPECT_EQ(automatic_compute(weights, backend, isa, intel), ComputeType::int16);
+        }
+      }
+      for (const Isa isa : {Isa::scalar, Isa::avx512}) {
         EXPECT_EQ(automatic_compute(weights, backend, isa, true), ComputeType::f32);
       }
     }

@@ -26,8 +26,10 @@ struct Tiled {
   int64_t panel_bytes() const { return blocking.panel_bytes(gemm); }
   int64_t c_stride() const { return padded_stride(blocking.panels * gemm.nr, sizeof(float)); }
 
-  // Rows from m0 on times the columns from n0 on: all of c.
-  void multiply(int64_t m0, int64_t n0, std::byte* panels, Mat c) const {
+  // Rows from m0 on times the columns from n0 on: all of c. finish(i, rows) where those of c are
+  // whole, and still in L1.
+  template <class Finish>
+  void multiply(int64_t m0, int64_t n0, std::byte* panels, Mat c, const Finish& finish) const {
     for (int64_t k0 = 0; k0 < k; k0 += blocking.kc) {
       const int64_t kc = std::min(blocking.kc, k - k0);
       const std::byte* packed = panels;
@@ -42,11 +44,13 @@ struct Tiled {
       // Rows outside, panels inside: mr rows of x stay in L1 while the panels come from L2.
       for (int64_t i = 0; i < c.rows; i += gemm.mr) {
         const std::byte* rows = x + ((m0 + i) * x_stride + k0) * gemm.element_bytes;
+        const int64_t count = std::min<int64_t>(gemm.mr, c.rows - i);
         for (int64_t j = 0; j < c.cols; j += gemm.nr) {
-          gemm.multiply(rows, x_stride, std::min<int64_t>(gemm.mr, c.rows - i),
-                        packed + j / gemm.nr * panel_bytes(), kc, c.row(i) + j, c.stride,
-                        std::min<int64_t>(gemm.nr, c.cols - j), /*accumulate=*/k0 != 0);
+          gemm.multiply(rows, x_stride, count, packed + j / gemm.nr * panel_bytes(), kc,
+                        c.row(i) + j, c.stride, std::min<int64_t>(gemm.nr, c.cols - j),
+                        /*accumulate=*/k0 != 0);
         }
+        if (k0 + kc == k) finish(i, count);
       }
     }
   }
@@ -90,8 +94,10 @@ void run_tiled(const Context& context, const GemmKernels& gemm, const std::byte*
         const int64_t n0 = (begin + (end - begin) * part / parts) * gemm.nr;
         const int64_t n1 = (begin + (end - begin) * (part + 1) / parts) * gemm.nr;
         const Mat c(sums.as<float>(), rows, std::min(n1, y.cols) - n0, tiled.c_stride());
-        tiled.multiply(m0, n0, panels.as<std::byte>(), c);
-        finish_tile(context.kernels, c, m0, n0, epilogue, y);
+        tiled.multiply(m0, n0, panels.as<std::byte>(), c, [&](int64_t i, int64_t count) {
+          finish_tile(context.kernels, Mat(c.row(i), count, c.cols, c.stride), m0 + i, n0, epilogue,
+                      y);
+        });
       }
     });
   }

@@ -2,6 +2,7 @@
 #include "pali/engine.hpp"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "engine/cast.hpp"
@@ -145,8 +146,10 @@ std::shared_ptr<EngineState> make_engine_state(Checkpoint checkpoint, const Engi
   checkpoint = cast_checkpoint(std::move(checkpoint), options.dtype);
   const std::string dtype = main_dtype(checkpoint.table.parameters_by_dtype());
   ModelOptions build;
-  build.policy = MatmulPolicy{options.matmul, resolve_compute(options, isa, dtype), isa, observer,
-                              options.prepack};
+  std::map<std::string, int64_t> declined;
+  build.policy = MatmulPolicy{
+      options.matmul, resolve_compute(options, isa, dtype), isa, observer, options.prepack,
+      &declined};
   build.resolution = options.resolution;
   build.on_progress = options.on_progress;
   const int threads = options.threads == 0 ? default_thread_count() : options.threads;
@@ -163,6 +166,10 @@ std::shared_ptr<EngineState> make_engine_state(Checkpoint checkpoint, const Engi
   if (!masks.empty()) state->mask_decoder = MaskDecoder::open(masks);
   state->info = describe(state->model);
   state->info.has_mask_decoder = state->mask_decoder.has_value();
+  for (const auto& [reason, count] : declined) {
+    state->info.warnings.push_back("native kernels multiply " + std::to_string(count) +
+                                   " matrices (--matmul): " + reason);
+  }
   state->info.isa = isa_name(isa);
   state->info.matmul = backend_name(options.matmul);
   state->info.compute = compute_name(build.policy.compute);

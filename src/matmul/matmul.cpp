@@ -126,18 +126,16 @@ void run_chain(const Context& context, ConstMat x, std::span<const Product> firs
   last.weight->run(context, h, last.y, last.epilogue);
 }
 
-std::unique_ptr<PackedLinear> pack_linear(const WeightRef& weight, const MatmulPolicy& given,
-                                          std::string* declined) {
+std::unique_ptr<PackedLinear> pack_linear(const WeightRef& weight, const MatmulPolicy& given) {
   check_weight(weight);
   MatmulPolicy policy = given;
   if (ActivationObserver* observer = std::exchange(policy.observer, nullptr)) {
-    return std::make_unique<ObservedLinear>(pack_linear(weight, policy, declined), weight.name,
-                                            *observer);
+    return std::make_unique<ObservedLinear>(pack_linear(weight, policy), weight.name, *observer);
   }
+  auto* const declined = std::exchange(policy.declined, nullptr);
   policy.compute = compute_beside(weight.dtype, policy.compute, policy.isa);
   PALI_ASSERT(policy.isa != Isa::best);
   PALI_ASSERT(policy.compute != ComputeType::automatic);
-  if (declined != nullptr) declined->clear();
   if (policy.backend == MatmulBackend::reference) return reference_linear(weight);
 
   const bool asked = policy.backend == MatmulBackend::onednn;
@@ -148,7 +146,7 @@ std::unique_ptr<PackedLinear> pack_linear(const WeightRef& weight, const MatmulP
   if (asked || useful) {
     std::string reason;
     onednn = onednn_linear(weight, policy, reason);
-    if (onednn == nullptr && declined != nullptr) *declined = reason;
+    if (asked && onednn == nullptr && declined != nullptr) ++(*declined)[reason];
   }
   if (asked && onednn != nullptr) return onednn;
   if (onednn != nullptr) policy.prepack = false;  // its many rows are not native's

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -49,6 +50,9 @@ struct MatmulPolicy {
   // float ones, but for bf16 on tiles; oneDNN's of int8 too. Else on the way. The same bits on
   // native.
   bool prepack = false;
+  // Where given: counts the weights that `backend` was asked to multiply and declines, by its
+  // reason. Outlives the binding.
+  std::map<std::string, int64_t>* declined = nullptr;
 };
 
 // What ComputeType::automatic stands for: bf16 where the weights are bf16, int8 or int4 and the
@@ -111,10 +115,8 @@ void run_chain(const Context& context, ConstMat x, std::span<const Product> firs
                const Product& last);
 
 // Binds `weight` (f32, bf16 or f16 in any strides; int8, int4). Falls back to native where a
-// backend declines; `declined`, where given, receives the reason. Throws Error(unsupported) for
-// other types.
-std::unique_ptr<PackedLinear> pack_linear(const WeightRef& weight, const MatmulPolicy& policy,
-                                          std::string* declined = nullptr);
+// backend declines. Throws Error(unsupported) for other types.
+std::unique_ptr<PackedLinear> pack_linear(const WeightRef& weight, const MatmulPolicy& policy);
 
 // True where this build carries oneDNN; its version, e.g. "2.6.3".
 bool onednn_built();

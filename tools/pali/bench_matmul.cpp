@@ -138,16 +138,16 @@ class Bench {
   void add(std::vector<Candidate>& candidates, const Shape& shape, DType dtype,
            MatmulBackend backend, const std::vector<WeightRef>& refs) {
     const ComputeType compute = compute_for(bench_.options, backend, dtype, setup_.isa);
-    const MatmulPolicy policy{backend, compute, setup_.isa, nullptr, bench_.options.prepack};
+    std::map<std::string, int64_t> declined;
+    const MatmulPolicy policy{backend,  compute, setup_.isa, nullptr, bench_.options.prepack,
+                              &declined};
     Candidate candidate;
-    std::string declined;
     const std::string what = by({shape.m, shape.n, shape.k}) + " " + weight_name(dtype) + ": ";
     double packing_ms = 0;
     for (const WeightRef& ref : refs) {
-      packing_ms +=
-          milliseconds([&] { candidate.linears.push_back(pack_linear(ref, policy, &declined)); });
-      if (!declined.empty() && backend == MatmulBackend::onednn) {
-        bench_.remarks.push_back(what + declined);
+      packing_ms += milliseconds([&] { candidate.linears.push_back(pack_linear(ref, policy)); });
+      if (!declined.empty()) {
+        bench_.remarks.push_back(what + declined.begin()->first);
         return;
       }
     }

@@ -49,6 +49,24 @@ TEST(Engine, InfoCountsTheBytesOfCastWeights) {
   EXPECT_LT(bytes(WeightType::bf16), bytes(WeightType::automatic));
 }
 
+// oneDNN never takes int4 weights: not in silence.
+TEST(Engine, InfoWarnsWhereTheBackendAskedForDeclines) {
+  EngineOptions options = threads(1);
+  options.dtype = WeightType::int4;
+  for (const MatmulBackend backend : {MatmulBackend::automatic, MatmulBackend::native}) {
+    options.matmul = backend;
+    EXPECT_TRUE(Engine::open(model("pali3"), options).info().warnings.empty());
+  }
+  options.matmul = MatmulBackend::onednn;
+  const std::vector<std::string> warnings = Engine::open(model("pali3"), options).info().warnings;
+  ASSERT_FALSE(warnings.empty());
+  for (const std::string& warning : warnings) {
+    EXPECT_TRUE(warning.starts_with("native kernels multiply ")) << warning;
+    EXPECT_NE(warning.find("(--matmul): "), std::string::npos) << warning;
+    EXPECT_NE(warning.find("oneDNN"), std::string::npos) << warning;
+  }
+}
+
 TEST(Engine, AModelWithoutWordsStartsNoSession) {
   const std::vector<Image> images = {picture(1)};
   const Engine engine = Engine::open(model("siglip_vision"), threads(1));

@@ -20,10 +20,13 @@ class OneDnn : public testing::Test {
   }
   // The backend that a weight was bound to, and the reason where it is not oneDNN.
   std::string bound(const WeightRef& weight, ComputeType compute, Isa isa) {
-    return pack_linear(weight, {MatmulBackend::onednn, compute, isa}, &declined_)->backend() ==
-                   "onednn"
-               ? "onednn"
-               : "native";
+    std::map<std::string, int64_t> declined;
+    MatmulPolicy policy{MatmulBackend::onednn, compute, isa};
+    policy.declined = &declined;
+    const bool native = pack_linear(weight, policy)->backend() == "native";
+    EXPECT_LE(declined.size(), 1u);
+    declined_ = declined.empty() ? "" : declined.begin()->first;
+    return native ? "native" : "onednn";
   }
   Isa best_ = Isa::scalar;
   std::string declined_;

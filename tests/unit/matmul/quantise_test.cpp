@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <vector>
 
 #include "kernels/isa.hpp"
@@ -351,13 +352,19 @@ TEST(QuantisedProduct, OtherWeightsUnderIntegersAreRoundedNoFurtherThanBf16) {
 TEST(QuantisedProduct, OneDnnDeclines) {
   const TestWeight weight(DType::f32, 4, 40, Layout::out_in, 0, 0, 5);
   const Quantised made(weight.ref(), DType::i8);
-  std::string declined;
+  std::map<std::string, int64_t> declined;
   Isa best = Isa::scalar;
   for (const IsaTier& tier : isa_tiers()) best = tier.available ? tier.isa : best;
-  EXPECT_EQ(
-      pack_linear(made.ref, {MatmulBackend::onednn, ComputeType::f32, best}, &declined)->backend(),
-      "native");
-  EXPECT_FALSE(declined.empty());
+  MatmulPolicy policy{MatmulBackend::onednn, ComputeType::f32, best};
+  policy.declined = &declined;
+  for (const int64_t times : {1, 2}) {
+    EXPECT_EQ(pack_linear(made.ref, policy)->backend(), "native");
+    ASSERT_EQ(declined.size(), 1u);
+    EXPECT_EQ(declined.begin()->second, times);
+  }
+  policy.backend = MatmulBackend::native;  // is not asked
+  pack_linear(made.ref, policy);
+  EXPECT_EQ(declined.begin()->second, 2);
 }
 
 // The integers, and so the sums, are native's; scales are multiplied in with more roundings.

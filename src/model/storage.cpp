@@ -3,6 +3,8 @@
 #include <cstring>
 #include <utility>
 
+#include "base/assert.hpp"
+
 namespace pali {
 namespace {
 
@@ -91,12 +93,20 @@ void StoredForm::write(std::span<std::byte> out) const {
   if (error_) return quantise(ref, type_, scales_.data(), out.data());
   std::byte* to = out.data();
   const int64_t bytes = row_bytes(type_, ref.in);
+  const bool same = ref.dtype == type_;
+  PALI_ASSERT(same || type_ == DType::f32 || type_ == DType::bf16);
   for (int64_t o = 0; o < ref.out; ++o, to += bytes) {
-    if (ref.dtype == type_ && ref.rows_contiguous()) {
+    if (same && ref.rows_contiguous()) {
       std::memcpy(to, ref.row(o), static_cast<size_t>(bytes));
       continue;
     }
     for (int64_t i = 0; i < ref.in; ++i) {
+      if (same) {  // [in, out] files; quantised rows are contiguous
+        const int64_t size = dtype_bytes(type_);
+        std::memcpy(to + i * size, ref.row(o) + i * ref.in_stride * size,
+                    static_cast<size_t>(size));
+        continue;
+      }
       const float value = ref.at(o, i);
       if (type_ == DType::f32) {
         std::memcpy(to + i * 4, &value, 4);

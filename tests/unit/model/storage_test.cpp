@@ -90,6 +90,28 @@ TEST(StoredForm, LargeWeightsAmongSmallOnesKeepAWiderType) {
   }
 }
 
+// [in, out] files, as big_vision has them: what keeps its type keeps its bits.
+TEST(StoredForm, TurnedWeightsKeepTheirValues) {
+  for (const DType own : kFloats) {
+    Matrix matrix(own, 0);
+    WeightRef& ref = matrix.tensor.ref;
+    ref.out = 96, ref.in = 64, ref.out_stride = 1, ref.in_stride = 96;
+    matrix.tensor.rule.shape = {96, 64};
+    matrix.tensor.rule.least = Precision::bf16;
+    for (const auto wanted : {std::optional<DType>(), std::optional(DType::i8)}) {
+      const StoredForm form(matrix.tensor, wanted);
+      EXPECT_EQ(form.type(), own == DType::f32 && wanted ? DType::bf16 : own);
+      std::vector<std::byte> out(static_cast<size_t>(96 * row_bytes(form.type(), 64)));
+      form.write(out);
+      for (int64_t i = 0; i < 96 * 64; ++i) {
+        const float was = ref.at(i / 64, i % 64);
+        const float expected = form.type() == own ? was : bf16_to_f32(f32_to_bf16(was));
+        ASSERT_EQ(load_weight(out.data(), form.type(), i), expected) << dtype_name(own);
+      }
+    }
+  }
+}
+
 TEST(StoredForm, TheTableRefusesWhateverItCosts) {
   const Matrix narrow(DType::f32, 0, Precision::bf16), half(DType::f16, 0, Precision::bf16);
   const Matrix vector(DType::f32, 0, Precision::f32), embed(DType::f32, 0, Precision::int8);

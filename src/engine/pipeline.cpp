@@ -10,6 +10,10 @@
 namespace pali {
 namespace {
 
+// Texts that are scored together have so many rows in the decoder's cache at most, each as long as
+// the longest: of a UL2-XL 0.8 GB.
+constexpr int64_t kScoredRows = 2048;
+
 void copy_rows(ConstMat from, Mat to) {
   for (int64_t i = 0; i < from.rows; ++i) {
     std::memcpy(to.row(i), from.row(i), static_cast<size_t>(from.cols) * sizeof(float));
@@ -161,17 +165,27 @@ std::vector<Score> score_texts(const EngineState& engine, ConstMat prefix,
     targets.push_back(score.tokens);
     scores.push_back(std::move(score));
   }
-  if (texts.empty()) return scores;
   const Context context = engine.context();
   const ConstMat prefixes[] = {prefix};
-  const std::unique_ptr<Decoder> decoder =
-      language.start(context, prefixes, {longest, static_cast<int64_t>(texts.size())});
   const SpecialTokens special{language.start_token(), language.end_token()};
-  std::vector<std::vector<float>> logprobs =
-      score_targets(context, *decoder, special, targets, options.on_logits);
-  for (size_t i = 0; i < scores.size(); ++i) {
-    scores[i].token_logprobs = std::move(logprobs[i]);
-    for (const float value : scores[i].token_logprobs) scores[i].logprob += value;
+  const auto together = static_cast<size_t>(std::max<int64_t>(kScoredRows / longest, 1));
+  for (size_t first = 0; first < scores.size(); first += together) {
+    const size_t count = std::min(together, scores.size() - first);
+    const std::unique_ptr<Decoder> decoder =
+        language.start(context, prefixes, {longest, static_cast<int64_t>(count)});
+    OnLogits on_logits;
+    if (options.on_logits) {
+      on_logits = [&](size_t i, std::span<const float> logits) {
+        options.on_logits(first + i, logits);
+      };
+    }
+    std::vector<std::vector<float>> logprobs = score_targets(
+        context, *decoder, special, std::span(targets).subspan(first, count), on_logits);
+    for (size_t i = 0; i < count; ++i) {
+      Score& score = scores[first + i];
+      score.token_logprobs = std::move(logprobs[i]);
+      for (const float value : score.token_logprobs) score.logprob += value;
+    }
   }
   return scores;
 }

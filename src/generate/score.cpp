@@ -19,20 +19,16 @@ std::vector<std::vector<float>> score_targets(const Context& context, Decoder& d
 
   std::vector<int32_t> ids(live.size(), special.start), wanted, source;
   std::vector<float> found;
-  Tensor logits;  // of all live targets, where they are asked for
+  LmHead::SeeLogits see;
+  if (on_logits) {
+    see = [&](size_t b, std::span<const float> logits) { on_logits(live[b], logits); };
+  }
   for (size_t step = 0; !live.empty(); ++step) {
     wanted.clear();
     for (const size_t i : live) wanted.push_back(targets[i][step]);
     found.resize(live.size());
     const ConstMat hidden = decoder.step(context, ids);
-    decoder.head().logprob(context, hidden, wanted, found);
-    if (on_logits) {
-      if (logits.empty()) logits = Tensor(hidden.rows, decoder.head().vocab());
-      decoder.head().full(context, hidden, logits.top(hidden.rows));
-      for (size_t b = 0; b < live.size(); ++b) {
-        on_logits(live[b], logits.view().row_span(static_cast<int64_t>(b)));
-      }
-    }
+    decoder.head().logprob(context, hidden, wanted, found, see);
 
     std::vector<size_t> next;
     source.clear();

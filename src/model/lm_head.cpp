@@ -190,12 +190,13 @@ void LmHead::top_k(const Context& context, ConstMat hidden, int64_t k, std::span
 }
 
 void LmHead::logprob(const Context& context, ConstMat hidden, std::span<const int32_t> ids,
-                     std::span<float> out) const {
+                     std::span<float> out, const SeeLogits& see) const {
   PALI_ASSERT(static_cast<int64_t>(ids.size()) == hidden.rows && out.size() == ids.size());
   for_each_row(context, hidden, [&](int64_t b, const float* logits, auto blocks) {
     const auto i = static_cast<size_t>(b);
     PALI_ASSERT(ids[i] >= 0 && ids[i] < vocab());
     out[i] = static_cast<float>(logits[ids[i]] - log_sum_exp(blocks));
+    if (see) see(i, {logits, static_cast<size_t>(vocab())});
   });
 }
 

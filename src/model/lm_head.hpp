@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -35,9 +36,11 @@ class LmHead {
   // rest have id 0 and logprob -infinity.
   void top_k(const Context& context, ConstMat hidden, int64_t k, std::span<ScoredToken> out,
              std::span<const int32_t> allowed = {}) const;
-  // log P(ids[b]) of each row.
+  // log P(ids[b]) of each row; `see`, where given, is called with the logits of one row after the
+  // other.
+  using SeeLogits = std::function<void(size_t b, std::span<const float> logits)>;
   void logprob(const Context& context, ConstMat hidden, std::span<const int32_t> ids,
-               std::span<float> out) const;
+               std::span<float> out, const SeeLogits& see = {}) const;
   // All logits [B, V].
   void full(const Context& context, ConstMat hidden, Mat logits) const;
 

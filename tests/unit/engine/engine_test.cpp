@@ -148,6 +148,29 @@ TEST(Engine, BeamsReturnCandidatesBestFirst) {
   EXPECT_GE(result.candidates[1].score, result.candidates[2].score);
 }
 
+// More texts than one decoder takes: the same scores, each with its own logits.
+TEST(Engine, ManyTextsAreScoredInGroups) {
+  const Engine engine = Engine::open(model("pali3"), threads(2));
+  const std::vector<std::string> few = {"one two", "three", ""};
+  const std::vector<Score> expected = engine.score(ask(1), few);
+  std::vector<std::string> texts;
+  for (int i = 0; i < 500; ++i) texts.insert(texts.end(), few.begin(), few.end());
+  std::vector<size_t> seen(texts.size());
+  ScoreOptions options;
+  options.on_logits = [&](size_t i, std::span<const float> logits) {
+    ++seen.at(i);
+    EXPECT_FALSE(logits.empty());
+  };
+  const std::vector<Score> scores = engine.score(ask(1), texts, options);
+  ASSERT_EQ(scores.size(), texts.size());
+  EXPECT_GT(expected[0].tokens.size() * texts.size(), 4096u) << "all fit one group";
+  for (size_t i = 0; i < scores.size(); ++i) {
+    EXPECT_EQ(scores[i].text, texts[i]);
+    EXPECT_EQ(seen[i], scores[i].tokens.size());
+    EXPECT_NEAR(scores[i].logprob, expected[i % few.size()].logprob, 1e-4);
+  }
+}
+
 TEST(Engine, ScoresAreSumsAndKeepTheOrder) {
   const Engine engine = Engine::open(model("pali3"), threads(1));
   const std::vector<std::string> texts = {"one two", "", "three", "one two"};

@@ -138,7 +138,8 @@ struct ModelInfo {
   std::string task_style;                       // "pt", "mix", "ft-vqav2"; may be empty
   std::map<std::string, std::string> prompts;   // templates of the tasks it knows
   bool has_mask_decoder = false;
-  std::string isa, matmul, dtype, compute, preprocess;  // as used
+  std::string isa, dtype, compute, preprocess;  // as used
+  std::string matmul;                           // as asked for; what it declines stands in warnings
   int threads = 1;
   int64_t image_size = 0;  // side in pixels that images are resized to; 0: no vision
   bool has_vision = false, has_language = false, has_text_tower = false;

@@ -5,6 +5,14 @@
 #include "tasks/prompt.hpp"
 
 namespace pali {
+
+void require_projected_vision(const EngineState& engine) {
+  if (engine.model.vision && engine.model.projector) return;
+  throw Error(ErrorCode::invalid_argument,
+              "an image for a text-only model (" + engine.info.path +
+                  "); leave the image out, or use a model with a vision tower");
+}
+
 namespace {
 
 void check_images(const EngineState& engine, const Request& request, size_t image_count) {
@@ -14,11 +22,7 @@ void check_images(const EngineState& engine, const Request& request, size_t imag
                                             engine.info.path +
                                             "); use another model, or embed with this one");
   }
-  if (image_count > 0 && !(model.vision && model.projector)) {
-    throw Error(ErrorCode::invalid_argument,
-                "an image for a text-only model (" + engine.info.path +
-                    "); leave the image out, or use a model with a vision tower");
-  }
+  if (image_count > 0) require_projected_vision(engine);
   if (image_count == 0 && request.task != Task::run) {
     throw Error(ErrorCode::invalid_argument,
                 "this task needs an image (" + engine.info.path + "); give one");

@@ -24,21 +24,20 @@ std::vector<float> finite_row(const EngineState& engine, ConstMat rows) {
   return {rows.row(0), rows.row(0) + rows.cols};
 }
 
-[[noreturn]] void no_head(const EngineState& engine, const char* what) {
-  throw Error(ErrorCode::unsupported, std::string("this model has no ") + what + " (" +
-                                          engine.info.path +
-                                          "); use a SigLIP model, or embed --tokens");
+[[noreturn]] void no_head(const EngineState& engine, const char* what, const char* advice) {
+  throw Error(ErrorCode::unsupported,
+              std::string("this model has no ") + what + " (" + engine.info.path + "); " + advice);
 }
 
 Tensor visual_tokens(const EngineState& engine, const Context& context, const Image& image) {
-  if (!engine.model.vision) no_head(engine, "vision tower");
+  if (!engine.model.vision) no_head(engine, "vision tower", "use a model that sees");
   const VisionTower& vision = *engine.model.vision;
   const Preprocessing how = engine.model.checkpoint.config.preprocessing.at(vision.image_size());
   return vision.run(context, preprocess(image, how).view());
 }
 
 std::vector<float> text_embedding(const EngineState& engine, std::string_view text) {
-  if (!engine.model.text_tower) no_head(engine, "text tower");
+  if (!engine.model.text_tower) no_head(engine, "text tower", "use a SigLIP model");
   const TextTower& tower = *engine.model.text_tower;
   const std::vector<int32_t> ids = siglip_encode(engine.tokenizer(), text, tower.length(),
                                                  engine.model.checkpoint.config.text_tower->pad);
@@ -79,7 +78,7 @@ std::vector<LabelScore> by_language_model(const Engine& engine, const Image& ima
 
 std::vector<float> Engine::embed(const Image& image) const {
   if (!state_->model.vision || !state_->model.vision->has_pooling_head()) {
-    no_head(*state_, "pooling head");
+    no_head(*state_, "pooling head", "use a SigLIP model, or embed --tokens");
   }
   const Context context = state_->context();
   const Tensor tokens = visual_tokens(*state_, context, image);
@@ -94,7 +93,9 @@ TokenEmbeddings Engine::embed_tokens(const Image& image, bool projected) const {
   const Context context = state_->context();
   Tensor tokens = visual_tokens(*state_, context, image);
   if (projected) {
-    if (!state_->model.projector) no_head(*state_, "projector");
+    if (!state_->model.projector) {
+      no_head(*state_, "projector", "embed --tokens, without --projected");
+    }
     tokens = state_->model.projector->run(context, tokens.view());
   }
   TokenEmbeddings out{tokens.rows(), tokens.cols(), {}};

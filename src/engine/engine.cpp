@@ -237,11 +237,7 @@ Session Engine::start(std::span<const Image> images) const {
     throw Error(ErrorCode::unsupported, "a " + state_->info.family + " model writes no text (" +
                                             state_->info.path + "); use embed or classify");
   }
-  if (!images.empty() && !(state_->model.vision && state_->model.projector)) {
-    throw Error(ErrorCode::invalid_argument,
-                "an image for a text-only model (" + state_->info.path +
-                    "); leave the image out, or use a model with a vision tower");
-  }
+  if (!images.empty()) require_projected_vision(*state_);
   const Stopwatch vision;
   state->visual = encode_images(*state_, state_->context(), images);
   state->vision_ms = vision.ms();

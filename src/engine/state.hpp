@@ -30,7 +30,7 @@ struct EngineState {
 
   // A const Engine lends its pool: the pool serialises its own users.
   Context context() const { return Context{*pool, kernels, nullptr}; }
-  const Tokenizer& tokenizer() const;  // throws Error(unsupported) where the model has none
+  const Tokenizer& tokenizer() const;  // throws Error(not_found) where the model has none
 };
 
 // Reaches what Engine keeps to itself.
@@ -80,6 +80,8 @@ struct CheckedRequest {
   std::string objects;              // Task::detect, Task::segment: what was asked for
   GenerationRun run;
 };
+// Throws Error(invalid_argument) where images cannot be shown to the language model.
+void require_projected_vision(const EngineState& engine);
 // image_count: images of the request or of its session. Throws Error(invalid_argument,
 // unsupported).
 CheckedRequest check_request(const EngineState& engine, const Request& request, size_t image_count);

@@ -54,8 +54,8 @@ inline FusedBlocking fused_blocking(int64_t m, int64_t k, const FusedGemm& gemm,
   return blocking;
 }
 
-// Rows of W in one piece of a gemv: about 64 KB, some microseconds' reading: what a thread may have
-// to wait for another at the end of a loop.
+// Rows of W in the smallest piece of a gemv: about 64 KB, some microseconds' reading: what a thread
+// may have to wait for another at the end of a loop.
 inline int64_t gemv_block(int64_t row_bytes) {
   return std::clamp<int64_t>(round_up(ceil_div(int64_t{64} << 10, row_bytes), 16), 16, 1024);
 }

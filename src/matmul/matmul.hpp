@@ -56,7 +56,8 @@ struct MatmulPolicy {
 };
 
 // What ComputeType::automatic stands for: bf16 where the weights are bf16, int8 or int4 and the
-// tier multiplies them so faster than in f32, int16 in the same way beside int8 and int4, else f32.
+// tier multiplies them so faster than in f32, int16 beside int8 and int4 where that takes fewer
+// instructions, else f32.
 // `intel`: of a CPU whose AVX512-BF16 products are slower than its f32 ones. Figures in
 // matmul/policy.cpp.
 ComputeType automatic_compute(DType weights, MatmulBackend backend, Isa isa, bool intel);

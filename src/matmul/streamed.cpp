@@ -1,4 +1,4 @@
-// Work is cut over the rows of the weights, and the cut follows from the shapes alone.
+// Work is cut over the rows of the weights: where, depends on the moment, but no sum does.
 #include "matmul/streamed.hpp"
 
 #include <algorithm>

@@ -295,9 +295,11 @@ struct IntegerProduct {
     multiply_rows<kM>(x, k, group, kc, panel, sums, accumulate);
   }
 
-  static void finish(const FusedGemmArgs& args, int64_t j, int64_t n, float* sums) {
+  // Rows [first, end) of the columns from j on, whose sums are still in L1.
+  static void finish(const FusedGemmArgs& args, int64_t first, int64_t end, int64_t j, int64_t n,
+                     float* sums) {
     const KernelEpilogue& e = args.epilogue;
-    for (int64_t i = 0; i < args.m; ++i) {
+    for (int64_t i = first; i < end; ++i) {
       float* row = sums + i * sums_stride();
       for (int64_t c = 0; !kInt4 && c < n; c += S::kLanes) {
         const int64_t lanes = smaller(n - c, S::kLanes);
@@ -339,9 +341,9 @@ struct IntegerProduct {
             multiply_some<kRows>(args.m - i, x, args.k, k0 / kIntegerGroup, kc,
                                  panels + c / kNr * step, sums + i * sums_stride() + c, k0 != 0);
           }
+          if (k0 + kc == args.k) finish(args, i, smaller(i + kRows, args.m), j, n, sums);
         }
       }
-      finish(args, j, n, sums);
     }
   }
 };

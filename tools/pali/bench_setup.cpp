@@ -47,7 +47,7 @@ bool on_amx(MatmulBackend backend, ComputeType compute, Isa isa) {
     return false;
   }
   const bool tier = isa == Isa::amx;
-  return (tier || backend == MatmulBackend::onednn || backend == MatmulBackend::automatic) &&
+  return (tier || backend == MatmulBackend::onednn) &&
          has_unit(compute == ComputeType::int8 ? Unit::amx_int8 : Unit::amx_bf16);
 }
 

@@ -57,6 +57,7 @@ TEST(OnAmx, FollowsBackendOperandsAndTier) {
   const bool cpu = has_unit(Unit::amx_bf16);
   EXPECT_EQ(on_amx(MatmulBackend::onednn, ComputeType::bf16, Isa::avx512_bf16), cpu);
   EXPECT_FALSE(on_amx(MatmulBackend::native, ComputeType::bf16, Isa::avx512_bf16));
+  EXPECT_FALSE(on_amx(MatmulBackend::automatic, ComputeType::bf16, Isa::avx512_bf16));
   EXPECT_EQ(on_amx(MatmulBackend::native, ComputeType::bf16, Isa::amx), cpu);
   EXPECT_FALSE(on_amx(MatmulBackend::onednn, ComputeType::f32, Isa::avx512_bf16));
   EXPECT_FALSE(on_amx(MatmulBackend::onednn, ComputeType::bf16, Isa::avx512));
@@ -73,6 +74,8 @@ TEST(OperandsOf, AreWhatProductsAreIn) {
     return compute_for(options, MatmulBackend::native, weights, isa);
   };
   EXPECT_EQ(beside(DType::i4, Isa::amx), ComputeType::int16);
+  EXPECT_EQ(beside(DType::bf16, Isa::amx), ComputeType::f32);
+  options.compute = ComputeType::int8;
   EXPECT_EQ(beside(DType::bf16, Isa::amx), ComputeType::bf16);
   EXPECT_EQ(beside(DType::bf16, Isa::avx512_vnni), ComputeType::f32);
 }

@@ -23,8 +23,8 @@ enum class WeightType { automatic, f32, bf16, int8, int4 };
 // beside int8 and int4 weights where that takes fewer instructions (AVX2, VNNI), else f32. `int16`,
 // `int8`: activations are rounded to such integers beside int8 and int4 weights, 256 columns with
 // one scale (int8 on AMX beside int4 ones only where few rows are multiplied: decoding); other
-// products are in bf16 on AMX, else in f32. int16 moves activations by some 3e-5 of their norm (at
-// most 2.5e-4), bf16 by 1.6e-3.
+// products are in f32, but beside int8 on AMX in bf16. int16 moves activations by some 3e-5 of
+// their norm (at most 2.5e-4), bf16 by 1.6e-3.
 enum class ComputeType { automatic, f32, bf16, int16, int8 };
 
 // How a picture becomes the model's square of pixels: as Hugging Face's processors do (Pillow), or

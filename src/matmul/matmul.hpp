@@ -41,8 +41,9 @@ struct MatmulPolicy {
   // f32: activations stay f32, weights are widened exactly. bf16: activations are rounded to bf16
   // where weights are bf16, or on AMX int8 or int4, and the tier multiplies them; sums stay f32.
   // int16, int8: activations that meet int8 or int4 weights are rounded to integers, group by group
-  // of kIntegerGroup (kernels/kernel_table.hpp), but for many rows that meet int4 where the tier
-  // has no such kernel; those and other products are in bf16 on AMX, else in f32.
+  // of kIntegerGroup (kernels/kernel_table.hpp), but for many rows in int8 that meet int4 where the
+  // tier has no such kernel; those and other products beside int8 are in bf16 on AMX, all others
+  // in f32.
   ComputeType compute = ComputeType::f32;
   Isa isa = Isa::scalar;                   // the tier of the Context's kernel table
   ActivationObserver* observer = nullptr;  // outlives what is packed

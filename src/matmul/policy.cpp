@@ -51,7 +51,8 @@ ComputeType automatic_compute(DType weights, MatmulBackend backend, Isa isa, boo
 ComputeType compute_beside(DType weights, ComputeType wanted, Isa isa) {
   const bool integers = wanted == ComputeType::int8 || wanted == ComputeType::int16;
   if (!integers || is_quantised(weights)) return wanted;
-  return isa == Isa::amx ? ComputeType::bf16 : ComputeType::f32;
+  // Who asks for int16 would lose less than bf16 does.
+  return isa == Isa::amx && wanted == ComputeType::int8 ? ComputeType::bf16 : ComputeType::f32;
 }
 
 }  // namespace pali

@@ -161,16 +161,14 @@ void attention(const Context& context, const AttentionShape& shape, ConstMat q, 
 }
 
 bool attends_in_bf16(ComputeType compute, const KernelTable& kernels) {
-  if (compute == ComputeType::f32 || kernels.attention_bf16.attend == nullptr) return false;
-  return compute == ComputeType::bf16 || kernels.fused_bf16.multiply != nullptr;
+  if (kernels.attention_bf16.attend == nullptr) return false;
+  return compute == ComputeType::bf16 ||
+         (compute == ComputeType::int8 && kernels.fused_bf16.multiply != nullptr);
 }
 
 KernelType stored_type(ComputeType compute, const KernelTable& kernels) {
-  const bool multiplies = compute == ComputeType::int16
-                              ? attends_in_bf16(compute, kernels)  // else it loses less
-                              : kernels.gemm_bf16.multiply != nullptr;
-  const bool bf16 = compute != ComputeType::f32 && multiplies;
-  return bf16 ? KernelType::bf16 : KernelType::f32;
+  const bool coarse = compute == ComputeType::bf16 || compute == ComputeType::int8;
+  return coarse && kernels.gemm_bf16.multiply != nullptr ? KernelType::bf16 : KernelType::f32;
 }
 
 void attention_step(const Context& context, const AttentionShape& shape, ConstMat q,

@@ -60,11 +60,11 @@ struct StepSequence {
 };
 
 // Whether many queries are multiplied in bf16 where products are in `compute`: where that is bf16
-// and the tier has such attention, or integers and it has tiles, whose other products are in bf16.
+// and the tier has such attention, or int8 and it has tiles, whose other products are in bf16.
 bool attends_in_bf16(ComputeType compute, const KernelTable& kernels);
 
 // What keys and values that many steps read are best kept in: bf16 where products are in bf16 or
-// int8 and the tier multiplies it, or in int16 and it attends in bf16; else f32.
+// int8 and the tier multiplies it, else f32: int16 is for who would lose less than bf16 does.
 KernelType stored_type(ComputeType compute, const KernelTable& kernels);
 
 // q [B, H*Hd] -> out [B, H*Hd]. A sequence's query sees all keys that its rows name: a sliding

@@ -392,8 +392,8 @@ TEST(Attention, RefusesWhatCannotBe) {
   }
 }
 
-// Integers beside which other products stay in f32 keep f32 here too: those of a tier without
-// tiles.
+// Integers beside which other products stay in f32 keep f32 here too: int16, and all of a tier
+// without tiles.
 TEST(Attention, InBf16WhereProductsAre) {
   KernelTable plain{}, pairs{}, tiles{};
   pairs.attention_bf16.attend = tiles.attention_bf16.attend = [](const AttentionTile&) {};
@@ -405,10 +405,10 @@ TEST(Attention, InBf16WhereProductsAre) {
   for (const ComputeType compute : {f32, bf16, int16, int8}) {
     EXPECT_FALSE(attends_in_bf16(compute, plain));
     EXPECT_EQ(attends_in_bf16(compute, pairs), compute == bf16);
-    EXPECT_EQ(attends_in_bf16(compute, tiles), compute != f32);
+    EXPECT_EQ(attends_in_bf16(compute, tiles), compute == bf16 || compute == int8);
   }
-  EXPECT_EQ(stored_type(int16, pairs), KernelType::f32);
-  EXPECT_EQ(stored_type(int16, tiles), KernelType::bf16);
+  EXPECT_EQ(stored_type(int16, tiles), KernelType::f32);
+  EXPECT_EQ(stored_type(int8, tiles), KernelType::bf16);
   EXPECT_EQ(stored_type(bf16, pairs), KernelType::bf16);
 }
 

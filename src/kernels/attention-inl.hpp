@@ -165,10 +165,10 @@ void softmax_block(float* scores, int64_t keys, const float* block_highest, floa
     const F next = S::load(block_highest + lane);
     // All scores so far -inf: any finite shift keeps their exponentials at 0.
     const F shift = S::max(S::set(-3.402823466e38f), next);
-    const F correct = exp<S>(S::sub(S::load(highest + lane), shift));
+    const F correct = exp_without_subnormals<S>(S::sub(S::load(highest + lane), shift));
     F sums[2] = {S::zero(), S::zero()};
     const auto weight = [&](auto chain, int64_t key) __attribute__((always_inline)) {
-      const F one = exp<S>(S::sub(S::load(scores + key * kWidth + lane), shift));
+      const F one = exp_without_subnormals<S>(S::sub(S::load(scores + key * kWidth + lane), shift));
       sums[chain] = S::add(sums[chain], one);
       return one;
     };

@@ -285,12 +285,12 @@ template <class S, int kQueries, class Keys>
     const float next = before > block ? before : block;
     const float shift = next < -3.402823466e38f ? -3.402823466e38f : next;
     float part[S::kLanes];
-    S::store(part, exp<S>(S::set(before - shift)));
+    S::store(part, exp_without_subnormals<S>(S::set(before - shift)));
     correction[n] = part[0];
     for (int64_t j = 0; j < keys; j += S::kLanes) {
       const int64_t lanes = smaller(keys - j, S::kLanes);
       const auto x = S::sub(load_lanes<S>(of_query + j, lanes), S::set(shift));
-      store_lanes<S>(of_query + j, exp<S>(x), lanes);
+      store_lanes<S>(of_query + j, exp_without_subnormals<S>(x), lanes);
     }
     total[i + n] = total[i + n] * correction[n] +
                    sum_of<S>(

@@ -95,7 +95,7 @@ void rms_norm(const float* x, const float* weight, float eps, int64_t n, float* 
 // x sigmoid(s x) as x / (1 + e^-(s x)).
 template <class S>
 [[gnu::always_inline]] inline typename S::F times_sigmoid(typename S::F x, typename S::F scaled) {
-  return S::div(x, S::add(S::set(1.0f), exp<S>(S::negate(scaled))));
+  return S::div(x, S::add(S::set(1.0f), exp_without_subnormals<S>(S::negate(scaled))));
 }
 
 // x Phi(x), Phi(-z sqrt(2)) = erfc(z) / 2 = u e^(P(u) - z^2) / 2 with u = 1 / (1 + 0.4 z), z >= 0:
@@ -116,7 +116,7 @@ template <class S>
   p = S::fma(p, u, S::set(0.395332932f));
   p = S::fma(p, u, S::set(1.00231004f));
   p = S::fma(p, u, S::set(-1.48874629f));
-  const auto power = exp<S>(S::fma(S::negate(z), z, p));
+  const auto power = exp_without_subnormals<S>(S::fma(S::negate(z), z, p));
   const auto below = S::mul(S::mul(u, S::set(0.5f)), power);
   return S::mul(x, S::if_negative(x, below, S::sub(one, below)));
 }

@@ -39,6 +39,10 @@ struct Avx2 {
     const __m256i half = _mm256_srai_epi32(whole, 1);
     return mul(mul(x, power_of_two(half)), power_of_two(_mm256_sub_epi32(whole, half)));
   }
+  // 0 where x < least, else value.
+  static F zero_where_less(F x, F least, F value) {
+    return _mm256_and_ps(_mm256_cmp_ps(x, least, _CMP_NLT_UQ), value);
+  }
   // a where x < 0, else b.
   static F if_negative(F x, F a, F b) {
     return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, zero(), _CMP_LT_OQ));

@@ -41,6 +41,10 @@ struct Avx512 {
     return _mm512_maskz_roundscale_ps(kAll, x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   }
   static F scale_by_power_of_two(F x, F n) { return _mm512_maskz_scalef_ps(kAll, x, n); }
+  // 0 where x < least, else value.
+  static F zero_where_less(F x, F least, F value) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, least, _CMP_NLT_UQ), value);
+  }
   // a where x < 0, else b.
   static F if_negative(F x, F a, F b) {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, zero(), _CMP_LT_OQ), b, a);

@@ -168,11 +168,19 @@ std::vector<Score> score_texts(const EngineState& engine, ConstMat prefix,
   const Context context = engine.context();
   const ConstMat prefixes[] = {prefix};
   const SpecialTokens special{language.start_token(), language.end_token()};
-  const auto together = static_cast<size_t>(std::max<int64_t>(kScoredRows / longest, 1));
-  for (size_t first = 0; first < scores.size(); first += together) {
-    const size_t count = std::min(together, scores.size() - first);
-    const std::unique_ptr<Decoder> decoder =
-        language.start(context, prefixes, {longest, static_cast<int64_t>(count)});
+  // Equal groups: a short one, of few rows, might be multiplied another way.
+  const size_t most = static_cast<size_t>(std::max<int64_t>(kScoredRows / longest, 1));
+  const size_t groups = (scores.size() + most - 1) / most;
+  std::unique_ptr<Decoder> decoder;
+  for (size_t g = 0; g < groups; ++g) {
+    const size_t first = scores.size() * g / groups;
+    const size_t count = scores.size() * (g + 1) / groups - first;
+    if (decoder == nullptr) {
+      const size_t largest = (scores.size() + groups - 1) / groups;
+      decoder = language.start(context, prefixes, {longest, static_cast<int64_t>(largest)});
+    } else {
+      decoder->restart();
+    }
     OnLogits on_logits;
     if (options.on_logits) {
       on_logits = [&](size_t i, std::span<const float> logits) {

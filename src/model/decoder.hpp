@@ -24,6 +24,8 @@ class Decoder {
   // New sequence i continues what sequence source[i] was (same request: same memory). The new batch
   // is source.size(), at most the capacity given to start(). Caches are not copied, indices are.
   virtual void reorder(std::span<const int32_t> source) = 0;
+  // As start() left it: prefixes stay, what was fed since is forgotten.
+  virtual void restart() = 0;
   virtual const LmHead& head() const = 0;
 };
 

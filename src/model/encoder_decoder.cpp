@@ -29,11 +29,12 @@ class EncoderDecoderRun final : public Decoder {
         run_(std::move(run)),
         scratch_(stack.spec(), cache_.capacity()),
         hidden_(cache_.capacity(), stack.spec().block.width),
+        requests_(requests),
         batch_(requests),
         place_(static_cast<size_t>(cache_.capacity())),
         memory_of_(place_.size()),
         memory_swapped_(place_.size()) {
-    std::iota(memory_of_.begin(), memory_of_.begin() + batch_, 0);
+    begin();
   }
 
   int64_t batch() const override { return batch_; }
@@ -61,7 +62,18 @@ class EncoderDecoderRun final : public Decoder {
     batch_ = static_cast<int64_t>(source.size());
   }
 
+  void restart() override {
+    cache_.restart();
+    begin();
+  }
+
  private:
+  // A sequence a request.
+  void begin() {
+    batch_ = requests_;
+    std::iota(memory_of_.begin(), memory_of_.begin() + batch_, 0);
+  }
+
   const DecoderStack& stack_;
   const TokenTable& tokens_;
   LmHead head_;
@@ -70,7 +82,7 @@ class EncoderDecoderRun final : public Decoder {
   StackRun run_;
   DecoderStack::StepScratch scratch_;
   Tensor hidden_;  // [max_sequences, D]
-  int64_t batch_;
+  int64_t requests_, batch_;
   std::vector<int32_t> place_;                       // sequence -> position
   std::vector<int32_t> memory_of_, memory_swapped_;  // sequence -> request
 };

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <new>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -26,15 +27,12 @@ class PrefixLmRun final : public Decoder {
         run_(std::move(run)),
         scratch_(stack.spec(), cache_.capacity()),
         prefix_hidden_(std::move(prefix_hidden)),
+        prefix_lengths_(std::move(prefix_lengths)),
         hidden_(cache_.capacity(), stack.spec().block.width),
-        batch_(prefix_hidden_.rows()),
         request_(static_cast<size_t>(cache_.capacity())),
         place_(request_.size()),
         swapped_(request_.size()) {
-    for (int64_t r = 0; r < batch_; ++r) {
-      request_[static_cast<size_t>(r)] = static_cast<int32_t>(r);
-      place_[static_cast<size_t>(r)] = prefix_lengths[static_cast<size_t>(r)];
-    }
+    begin();
   }
 
   int64_t batch() const override { return batch_; }
@@ -71,16 +69,30 @@ class PrefixLmRun final : public Decoder {
     batch_ = static_cast<int64_t>(source.size());
   }
 
+  void restart() override {
+    cache_.restart();
+    begin();
+  }
+
  private:
+  // A sequence a request.
+  void begin() {
+    batch_ = prefix_hidden_.rows();
+    started_ = false;
+    std::iota(request_.begin(), request_.begin() + batch_, 0);
+    std::copy(prefix_lengths_.begin(), prefix_lengths_.end(), place_.begin());
+  }
+
   const DecoderStack& stack_;
   const TokenTable& tokens_;
   LmHead head_;
   SelfCache cache_;
   StackRun run_;
   DecoderStack::StepScratch scratch_;
-  Tensor prefix_hidden_;  // [R, D], of each prefix's last position
-  Tensor hidden_;         // [max_sequences, D]
-  int64_t batch_;
+  Tensor prefix_hidden_;                 // [R, D], of each prefix's last position
+  std::vector<int32_t> prefix_lengths_;  // [R]
+  Tensor hidden_;                        // [max_sequences, D]
+  int64_t batch_ = 0;
   bool started_ = false;
   std::vector<int32_t> request_, place_, swapped_;  // by sequence
 };

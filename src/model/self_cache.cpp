@@ -21,14 +21,26 @@ SelfCache::SelfCache(const SelfCacheShape& shape)
 void SelfCache::begin(int64_t b, int64_t first, int64_t count, Prefix kind) {
   PALI_ASSERT(position_ == 0 && count <= shape_.longest_prefix);
   PALI_ASSERT(first >= 0 && first + count <= shape_.prefix_rows);
+  beginnings_.push_back({b, first, count, kind});
+  list_prefix(beginnings_.back());
+}
+
+void SelfCache::list_prefix(const Beginning& beginning) {
+  const auto& [b, first, count, kind] = beginning;
   for (RowLists* list : {&all_, &near_}) {
     if (list == &near_ && shape_.window == 0) continue;
-    list->begin(b);
     for (int64_t i = first; i < first + count; ++i) {
       const auto row = static_cast<int32_t>(i);
       kind == Prefix::pinned ? list->pin(b, row) : list->append(b, row);
     }
   }
+}
+
+void SelfCache::restart() {
+  position_ = 0;
+  all_.clear();
+  near_.clear();
+  for (const Beginning& beginning : beginnings_) list_prefix(beginning);
 }
 
 void SelfCache::advance(int64_t batch) {
@@ -58,7 +70,7 @@ int64_t SelfCache::RowLists::length(const Count& count) const {
   return count.pinned + (window_ == 0 ? count.others : std::min(count.others, window_));
 }
 
-void SelfCache::RowLists::begin(int64_t b) { counts_[static_cast<size_t>(b)] = {}; }
+void SelfCache::RowLists::clear() { std::fill(counts_.begin(), counts_.end(), Count{}); }
 
 void SelfCache::RowLists::pin(int64_t b, int32_t row) {
   Count& count = counts_[static_cast<size_t>(b)];

@@ -33,6 +33,8 @@ class SelfCache {
   // windowed layers, whatever else comes.
   enum class Prefix { slides, pinned };
   void begin(int64_t b, int64_t first, int64_t count, Prefix kind);
+  // Back to where begin() left the sequences; prefix rows stay.
+  void restart();
   // Prefix rows of layer `layer`: [count, Hkv*Hd].
   Mat prefix_keys(size_t layer, int64_t first, int64_t count) {
     return keys_[layer].view().rows_from(first, count);
@@ -63,7 +65,7 @@ class SelfCache {
    public:
     RowLists() = default;
     RowLists(int64_t capacity, int64_t longest, int64_t window);
-    void begin(int64_t b);
+    void clear();
     void pin(int64_t b, int32_t row);
     void append(int64_t b, int32_t row);
     void reorder(std::span<const int32_t> source);
@@ -81,8 +83,14 @@ class SelfCache {
   Mat newest(Tensor& cache, int64_t batch) {
     return cache.view().rows_from(shape_.prefix_rows + (position_ - 1) * shape_.capacity, batch);
   }
+  struct Beginning {
+    int64_t b, first, count;
+    Prefix kind;
+  };
+  void list_prefix(const Beginning& beginning);
   SelfCacheShape shape_;
   int64_t position_ = 0;
+  std::vector<Beginning> beginnings_;
   std::vector<Tensor> keys_, values_;  // a layer: [prefix_rows + steps * capacity, Hkv*Hd]
   RowLists all_, near_;
 };

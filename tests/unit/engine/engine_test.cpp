@@ -1,6 +1,7 @@
 // What requests give, and what they are refused for.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
@@ -148,26 +149,39 @@ TEST(Engine, BeamsReturnCandidatesBestFirst) {
   EXPECT_GE(result.candidates[1].score, result.candidates[2].score);
 }
 
+double log_softmax(std::span<const float> logits, int32_t id) {
+  const double highest = *std::max_element(logits.begin(), logits.end());
+  double total = 0;
+  for (const float logit : logits) total += std::exp(logit - highest);
+  return logits[static_cast<size_t>(id)] - highest - std::log(total);
+}
+
 // More texts than one decoder takes: the same scores, each with its own logits.
 TEST(Engine, ManyTextsAreScoredInGroups) {
-  const Engine engine = Engine::open(model("pali3"), threads(2));
-  const std::vector<std::string> few = {"one two", "three", ""};
-  const std::vector<Score> expected = engine.score(ask(1), few);
-  std::vector<std::string> texts;
-  for (int i = 0; i < 500; ++i) texts.insert(texts.end(), few.begin(), few.end());
-  std::vector<size_t> seen(texts.size());
-  ScoreOptions options;
-  options.on_logits = [&](size_t i, std::span<const float> logits) {
-    ++seen.at(i);
-    EXPECT_FALSE(logits.empty());
-  };
-  const std::vector<Score> scores = engine.score(ask(1), texts, options);
-  ASSERT_EQ(scores.size(), texts.size());
-  EXPECT_GT(expected[0].tokens.size() * texts.size(), 4096u) << "all fit one group";
-  for (size_t i = 0; i < scores.size(); ++i) {
-    EXPECT_EQ(scores[i].text, texts[i]);
-    EXPECT_EQ(seen[i], scores[i].tokens.size());
-    EXPECT_NEAR(scores[i].logprob, expected[i % few.size()].logprob, 1e-4);
+  for (const char* name : {"pali3", "paligemma", "t5gemma2"}) {
+    const Engine engine = Engine::open(model(name), threads(2));
+    const std::vector<std::string> few = {"one two", "three", ""};
+    const std::vector<Score> expected = engine.score(ask(1), few);
+    std::vector<std::string> texts;
+    for (int i = 0; i < 500; ++i) texts.insert(texts.end(), few.begin(), few.end());
+    std::vector<std::vector<double>> seen(texts.size());
+    ScoreOptions options;
+    options.on_logits = [&](size_t i, std::span<const float> logits) {
+      const std::vector<int32_t>& tokens = expected[i % few.size()].tokens;
+      ASSERT_LT(seen.at(i).size(), tokens.size());
+      seen[i].push_back(log_softmax(logits, tokens[seen[i].size()]));
+    };
+    const std::vector<Score> scores = engine.score(ask(1), texts, options);
+    ASSERT_EQ(scores.size(), texts.size());
+    EXPECT_GT(expected[0].tokens.size() * texts.size(), 4096u) << "all fit one group";
+    for (size_t i = 0; i < scores.size(); ++i) {
+      EXPECT_EQ(scores[i].text, texts[i]);
+      ASSERT_EQ(seen[i].size(), scores[i].tokens.size()) << name;
+      for (size_t t = 0; t < seen[i].size(); ++t) {
+        EXPECT_NEAR(seen[i][t], scores[i].token_logprobs[t], 1e-4) << name;
+      }
+      EXPECT_NEAR(scores[i].logprob, expected[i % few.size()].logprob, 1e-4) << name;
+    }
   }
 }
 

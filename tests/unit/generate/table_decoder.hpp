@@ -42,8 +42,10 @@ class IdentityLinear : public PackedLinear {
 class TableDecoder : public Decoder {
  public:
   TableDecoder(Table table, int64_t vocab, int requests)
-      : table_(std::move(table)), head_(std::make_unique<IdentityLinear>(vocab), 1.0f) {
-    for (int r = 0; r < requests; ++r) sequences_.push_back({r, {}});
+      : table_(std::move(table)),
+        head_(std::make_unique<IdentityLinear>(vocab), 1.0f),
+        requests_(requests) {
+    restart();
   }
   int64_t batch() const override { return static_cast<int64_t>(sequences_.size()); }
   ConstMat step(const Context&, std::span<const int32_t> ids) override {
@@ -69,6 +71,10 @@ class TableDecoder : public Decoder {
     for (const int32_t s : source) next.push_back(sequences_.at(static_cast<size_t>(s)));
     sequences_ = std::move(next);
   }
+  void restart() override {
+    sequences_.clear();
+    for (int r = 0; r < requests_; ++r) sequences_.push_back({r, {}});
+  }
   const LmHead& head() const override { return head_; }
 
   // What the tests look at.
@@ -85,6 +91,7 @@ class TableDecoder : public Decoder {
   };
   Table table_;
   LmHead head_;
+  int requests_;
   std::vector<Sequence> sequences_;
   Tensor hidden_;
 };

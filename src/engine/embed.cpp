@@ -77,7 +77,8 @@ std::vector<LabelScore> by_language_model(const Engine& engine, const Image& ima
 }  // namespace
 
 std::vector<float> Engine::embed(const Image& image) const {
-  if (!state_->model.vision || !state_->model.vision->has_pooling_head()) {
+  if (!state_->model.vision) no_head(*state_, "vision tower", "use a SigLIP model");
+  if (!state_->model.vision->has_pooling_head()) {
     no_head(*state_, "pooling head", "use a SigLIP model, or embed --tokens");
   }
   const Context context = state_->context();

@@ -127,6 +127,7 @@ class Convert(Case):
             shape = self.ok("embed", PHOTO, "--tokens", "--projected", "-m", target, "--json").json()["shape"]
             self.assertEqual(shape, [{"vit": 10, "clip": 9}[name], 28])
         self.fails(1, "embed", PHOTO, "-m", MODELS / "vit", says="no pooling head")
+        self.fails(1, "embed", PHOTO, "-m", MODELS / "t5_v1_1", says=["no vision tower", "SigLIP"])
 
     def test_a_random_projector_is_a_warning_and_depends_on_the_seed(self):
         parts = MODELS / "pali3_parts"

@@ -1,5 +1,6 @@
 // Row kernels on values that are not finite, in every place of a row, and on subnormals.
 #include <algorithm>
+#include <cmath>
 #include <functional>
 
 #include "not_finite.hpp"
@@ -118,6 +119,20 @@ TEST_P(RowValues, SumsOfWhatIsNotFinite) {
   expect_scalar_kinds([&](Table of, const float* x, int64_t n, float* y) {
     fill(of.sum_exp(minus_one.data(), x[n / 2], n), n, y);
   });
+}
+
+// Nothing of an activation is so small as to be slow: its exponential ends above.
+TEST_P(RowValues, ActivationsHaveNoSubnormals) {
+  if (GetParam() == Isa::scalar) return;  // expf's
+  using A = KernelActivation;
+  for (int i = -10000; i <= 10000; ++i) {
+    const std::vector<float> x(16, static_cast<float>(i) * 0.01f);
+    std::vector<float> y(16);
+    for (const A activation : {A::gelu_tanh, A::gelu_erf, A::quick_gelu, A::silu}) {
+      table.epilogue(x.data(), nullptr, activation, nullptr, nullptr, 16, y.data());
+      ASSERT_NE(std::fpclassify(y[3]), FP_SUBNORMAL) << x[3] << " " << static_cast<int>(activation);
+    }
+  }
 }
 
 // A step whose result is subnormal rounds to multiples of 2^-149.

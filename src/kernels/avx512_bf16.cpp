@@ -102,16 +102,18 @@ void pack_activations_bf16(const float* x, int64_t kc, void* out) {
 }
 
 template <int kRows>
-void multiply_rows_bf16(const uint16_t* a, int64_t a_stride, const float* panel, int64_t kc,
-                        float* c, int64_t c_stride, int64_t n, bool accumulate) {
+void multiply_rows_bf16(const GemmArgs& args) {
   F sums[kRows][kVectors];
   unroll<kRows * kVectors>([&](auto t) __attribute__((always_inline)) {
     sums[t / kVectors][t % kVectors] = Avx512::zero();
   });
   constexpr int kPointers = (kRows + 2) / 3;
+  const uint16_t* a = static_cast<const uint16_t*>(args.a);
+  const float* panel = static_cast<const float*>(args.panel);
+  const int64_t a_stride = args.a_stride;
   const uint16_t* rows[kPointers];
   unroll<kPointers>([&](auto p) __attribute__((always_inline)) { rows[p] = a + 3 * p * a_stride; });
-  for (int64_t k = 0; k < kc; k += 2) {
+  for (int64_t k = 0; k < args.kc; k += 2) {
     __m512bh b[kVectors];
     unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
       b[v] = as_bf16(_mm512_loadu_si512(panel + 16 * v));
@@ -126,19 +128,15 @@ void multiply_rows_bf16(const uint16_t* a, int64_t a_stride, const float* panel,
     });
     panel += kNr;
   }
-  store_tile<Avx512, kRows, kVectors>(sums, c, c_stride, n, accumulate);
+  store_tile<Avx512, kRows, kVectors>(sums, args);
 }
 
 template <int kRows>
-void multiply_bf16(const void* a, int64_t a_stride, int64_t m, const void* panel, int64_t kc,
-                   float* c, int64_t c_stride, int64_t n, bool accumulate) {
+void multiply_bf16(const GemmArgs& args) {
   if constexpr (kRows > 1) {
-    if (m < kRows) {
-      return multiply_bf16<kRows - 1>(a, a_stride, m, panel, kc, c, c_stride, n, accumulate);
-    }
+    if (args.m < kRows) return multiply_bf16<kRows - 1>(args);
   }
-  multiply_rows_bf16<kRows>(static_cast<const uint16_t*>(a), a_stride,
-                            static_cast<const float*>(panel), kc, c, c_stride, n, accumulate);
+  multiply_rows_bf16<kRows>(args);
 }
 
 }  // namespace

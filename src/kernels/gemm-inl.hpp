@@ -110,13 +110,15 @@ void pack_weights(const std::byte* w, KernelType type, int64_t out_stride, int64
 
 // Writes or adds kRows x (kVectors * lanes) sums; only the first n columns.
 template <class S, int kRows, int kVectors>
-[[gnu::always_inline]] inline void store_tile(typename S::F (&sums)[kRows][kVectors], float* c,
-                                              int64_t c_stride, int64_t n, bool accumulate) {
+[[gnu::always_inline]] inline void store_tile(typename S::F (&sums)[kRows][kVectors],
+                                              const GemmArgs& args) {
+  const int64_t n = args.n;
+  const bool accumulate = args.accumulate;
   const bool whole = n == kVectors * S::kLanes;
   unroll<kRows * kVectors>([&](auto t) __attribute__((always_inline)) {
     constexpr int i = t.value / kVectors;
     constexpr int v = t.value % kVectors;
-    float* out = c + i * c_stride + v * S::kLanes;
+    float* out = args.c + i * args.c_stride + v * S::kLanes;
     if (whole) {
       S::store(out, accumulate ? S::add(S::load(out), sums[i][v]) : sums[i][v]);
     } else if (n > v * S::kLanes) {
@@ -126,9 +128,17 @@ template <class S, int kRows, int kVectors>
   });
 }
 
+// Columns of x between two questions: a line of f32 weights.
+constexpr int64_t kAskEvery = 16;
+
+[[gnu::always_inline]] inline void ask_ahead(const GemmArgs::Ahead& ahead, int64_t k) {
+  for (int64_t row = 0; row < ahead.rows; ++row) {
+    __builtin_prefetch(ahead.first + row * ahead.stride + k * ahead.element_bytes, 0, 2);
+  }
+}
+
 template <class S, int kRows, int kVectors>
-void multiply_rows(const float* a, int64_t a_stride, const float* panel, int64_t kc, float* c,
-                   int64_t c_stride, int64_t n, bool accumulate) {
+void multiply_rows(const GemmArgs& args) {
   using F = typename S::F;
   F sums[kRows][kVectors];
   unroll<kRows * kVectors>([&](auto t) __attribute__((always_inline)) {
@@ -136,9 +146,12 @@ void multiply_rows(const float* a, int64_t a_stride, const float* panel, int64_t
   });
   // One pointer for three rows: their addresses are p, p + s and p + 2 s, one register each less.
   constexpr int kPointers = (kRows + 2) / 3;
+  const float* a = static_cast<const float*>(args.a);
+  const float* panel = static_cast<const float*>(args.panel);
+  const int64_t a_stride = args.a_stride;
   const float* rows[kPointers];
   unroll<kPointers>([&](auto p) __attribute__((always_inline)) { rows[p] = a + 3 * p * a_stride; });
-  for (int64_t k = 0; k < kc; ++k) {
+  const auto step = [&](int64_t k) __attribute__((always_inline)) {
     F b[kVectors];
     unroll<kVectors>([&](auto v)
                          __attribute__((always_inline)) { b[v] = S::load(panel + v * S::kLanes); });
@@ -149,22 +162,20 @@ void multiply_rows(const float* a, int64_t a_stride, const float* panel, int64_t
       });
     });
     panel += kVectors * S::kLanes;
+  };
+  for (int64_t k = 0; k < args.kc;) {
+    ask_ahead(args.ahead, k);
+    for (const int64_t end = smaller(k + kAskEvery, args.kc); k < end; ++k) step(k);
   }
-  store_tile<S, kRows, kVectors>(sums, c, c_stride, n, accumulate);
+  store_tile<S, kRows, kVectors>(sums, args);
 }
 
 template <class S, int kRows, int kVectors>
-void multiply(const void* a, int64_t a_stride, int64_t m, const void* panel, int64_t kc, float* c,
-              int64_t c_stride, int64_t n, bool accumulate) {
+void multiply(const GemmArgs& args) {
   if constexpr (kRows > 1) {
-    if (m < kRows) {
-      return multiply<S, kRows - 1, kVectors>(a, a_stride, m, panel, kc, c, c_stride, n,
-                                              accumulate);
-    }
+    if (args.m < kRows) return multiply<S, kRows - 1, kVectors>(args);
   }
-  multiply_rows<S, kRows, kVectors>(static_cast<const float*>(a), a_stride,
-                                    static_cast<const float*>(panel), kc, c, c_stride, n,
-                                    accumulate);
+  multiply_rows<S, kRows, kVectors>(args);
 }
 
 // L2 is 512 KB on Zen 2 and 3, 1 MB and more on CPUs with AVX-512.

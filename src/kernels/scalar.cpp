@@ -190,28 +190,26 @@ void pack_weights(const std::byte* w, KernelType type, int64_t out_stride, int64
 }
 
 template <int kRows>
-void multiply_rows(const float* a, int64_t a_stride, const float* panel, int64_t kc, float* c,
-                   int64_t c_stride, int64_t n, bool accumulate) {
+void multiply_rows(const GemmArgs& args) {
+  const float* a = static_cast<const float*>(args.a);
+  const float* panel = static_cast<const float*>(args.panel);
   float sums[kRows][kNr] = {};
-  for (int64_t k = 0; k < kc; ++k) {
+  for (int64_t k = 0; k < args.kc; ++k) {
     for (int i = 0; i < kRows; ++i) {
-      for (int j = 0; j < kNr; ++j) sums[i][j] += a[i * a_stride + k] * panel[k * kNr + j];
+      for (int j = 0; j < kNr; ++j) sums[i][j] += a[i * args.a_stride + k] * panel[k * kNr + j];
     }
   }
   for (int i = 0; i < kRows; ++i) {
-    float* row = c + i * c_stride;
-    for (int64_t j = 0; j < n; ++j) row[j] = accumulate ? row[j] + sums[i][j] : sums[i][j];
+    float* row = args.c + i * args.c_stride;
+    for (int64_t j = 0; j < args.n; ++j)
+      row[j] = args.accumulate ? row[j] + sums[i][j] : sums[i][j];
   }
 }
 
-void multiply(const void* a, int64_t a_stride, int64_t m, const void* panel, int64_t kc, float* c,
-              int64_t c_stride, int64_t n, bool accumulate) {
-  using Rows =
-      void (*)(const float*, int64_t, const float*, int64_t, float*, int64_t, int64_t, bool);
-  constexpr Rows kByRows[kMr] = {multiply_rows<1>, multiply_rows<2>, multiply_rows<3>,
-                                 multiply_rows<4>};
-  kByRows[m - 1](static_cast<const float*>(a), a_stride, static_cast<const float*>(panel), kc, c,
-                 c_stride, n, accumulate);
+void multiply(const GemmArgs& args) {
+  constexpr decltype(GemmKernels::multiply) kByRows[kMr] = {multiply_rows<1>, multiply_rows<2>,
+                                                            multiply_rows<3>, multiply_rows<4>};
+  kByRows[args.m - 1](args);
 }
 
 // Activations as integers, Q, by int8 and int4: the oracle of the other tiers'.

@@ -82,7 +82,7 @@ void QuantisedLinear::run_gemm(const Context& context, ConstMat x, Mat y,
     }
     gemm.pack_weights(wide.as<const std::byte>(), KernelType::f32, stride, 1, n, kc, panel);
   };
-  run_tiled(context, gemm, reinterpret_cast<const std::byte*>(x.data), x.stride, in(), pack,
+  run_tiled(context, gemm, reinterpret_cast<const std::byte*>(x.data), x.stride, in(), {pack},
             /*ready=*/nullptr, y, epilogue);
 }
 

@@ -18,7 +18,7 @@ struct Tiled {
   const std::byte* x;
   int64_t x_stride;
   int64_t k;
-  PackPanel pack;
+  const PanelSource& source;
   const std::byte* ready;  // of n_panels each block of K
   int64_t n_panels;
   GemmBlocking blocking;
@@ -26,29 +26,64 @@ struct Tiled {
   int64_t panel_bytes() const { return blocking.panel_bytes(gemm); }
   int64_t c_stride() const { return padded_stride(blocking.panels * gemm.nr, sizeof(float)); }
 
+  // Columns [n0, n1) of y, and of W's columns those from k0 on.
+  struct Block {
+    int64_t n0, n1, k0;
+  };
+
+  // What the `step`th of so many steps asks for, for panels of `block` to be in L2 at their turn.
+  GemmArgs::Ahead ahead(const Block& block, int64_t step, int64_t steps) const {
+    if (block.n0 >= block.n1) return {};
+    const int64_t first = (block.n1 - block.n0) * step / steps;
+    const int64_t rows = (block.n1 - block.n0) * (step + 1) / steps - first;
+    if (ready != nullptr) {  // a panel as nr rows
+      const int64_t bytes = blocking.kc * gemm.element_bytes;
+      const std::byte* panel = ready_panel(block.k0, block.n0);
+      return {panel + first * bytes, rows, bytes, gemm.element_bytes};
+    }
+    if (source.rows == nullptr) return {};
+    return {source.rows + (block.n0 + first) * source.stride + block.k0 * source.element_bytes,
+            rows, source.stride, source.element_bytes};
+  }
+  const std::byte* ready_panel(int64_t k0, int64_t n0) const {
+    return ready + (k0 / blocking.kc * n_panels + n0 / gemm.nr) * panel_bytes();
+  }
+
   // Rows from m0 on times the columns from n0 on: all of c. finish(i, rows) where those of c are
-  // whole, and still in L1.
+  // whole, and still in L1. Columns up to next_n are the next to be multiplied.
   template <class Finish>
-  void multiply(int64_t m0, int64_t n0, std::byte* panels, Mat c, const Finish& finish) const {
+  void multiply(int64_t m0, int64_t n0, int64_t next_n, std::byte* panels, Mat c,
+                const Finish& finish) const {
+    const int64_t n1 = n0 + c.cols;
     for (int64_t k0 = 0; k0 < k; k0 += blocking.kc) {
       const int64_t kc = std::min(blocking.kc, k - k0);
       const std::byte* packed = panels;
       if (ready != nullptr) {
-        packed = ready + (k0 / blocking.kc * n_panels + n0 / gemm.nr) * panel_bytes();
+        packed = ready_panel(k0, n0);
       } else {
         for (int64_t j = 0; j < c.cols; j += gemm.nr) {
-          pack(n0 + j, std::min<int64_t>(gemm.nr, c.cols - j), k0, kc,
-               panels + j / gemm.nr * panel_bytes());
+          source.pack(n0 + j, std::min<int64_t>(gemm.nr, c.cols - j), k0, kc,
+                      panels + j / gemm.nr * panel_bytes());
         }
       }
+      const Block next = k0 + kc < k ? Block{n0, n1, k0 + kc} : Block{n1, next_n, 0};
+      const int64_t steps = ceil_div(c.rows, gemm.mr) * ceil_div(c.cols, gemm.nr);
+      int64_t step = 0;
       // Rows outside, panels inside: mr rows of x stay in L1 while the panels come from L2.
       for (int64_t i = 0; i < c.rows; i += gemm.mr) {
         const std::byte* rows = x + ((m0 + i) * x_stride + k0) * gemm.element_bytes;
         const int64_t count = std::min<int64_t>(gemm.mr, c.rows - i);
         for (int64_t j = 0; j < c.cols; j += gemm.nr) {
-          gemm.multiply(rows, x_stride, count, packed + j / gemm.nr * panel_bytes(), kc,
-                        c.row(i) + j, c.stride, std::min<int64_t>(gemm.nr, c.cols - j),
-                        /*accumulate=*/k0 != 0);
+          gemm.multiply({.a = rows,
+                         .a_stride = x_stride,
+                         .m = count,
+                         .panel = packed + j / gemm.nr * panel_bytes(),
+                         .kc = kc,
+                         .c = c.row(i) + j,
+                         .c_stride = c.stride,
+                         .n = std::min<int64_t>(gemm.nr, c.cols - j),
+                         .accumulate = k0 != 0,
+                         .ahead = ahead(next, step++, steps)});
         }
         if (k0 + kc == k) finish(i, count);
       }
@@ -73,13 +108,13 @@ AlignedBuffer<std::byte> pack_panels(const GemmKernels& gemm, int64_t out, int64
 }
 
 void run_tiled(const Context& context, const GemmKernels& gemm, const std::byte* x,
-               int64_t x_stride, int64_t k, PackPanel pack, const std::byte* ready, Mat y,
-               const Epilogue& epilogue) {
+               int64_t x_stride, int64_t k, const PanelSource& source, const std::byte* ready,
+               Mat y, const Epilogue& epilogue) {
   const Tiled tiled{gemm,
                     x,
                     x_stride,
                     k,
-                    pack,
+                    source,
                     ready,
                     ceil_div(y.cols, gemm.nr),
                     gemm_blocking(y.rows, y.cols, k, gemm, context.kernels.l2_bytes)};
@@ -91,10 +126,12 @@ void run_tiled(const Context& context, const GemmKernels& gemm, const std::byte*
       Scratch sums(rows * tiled.c_stride() * 4);
       const int64_t parts = ceil_div(end - begin, blocking.panels);
       for (int64_t part = 0; part < parts; ++part) {
-        const int64_t n0 = (begin + (end - begin) * part / parts) * gemm.nr;
-        const int64_t n1 = (begin + (end - begin) * (part + 1) / parts) * gemm.nr;
-        const Mat c(sums.as<float>(), rows, std::min(n1, y.cols) - n0, tiled.c_stride());
-        tiled.multiply(m0, n0, panels.as<std::byte>(), c, [&](int64_t i, int64_t count) {
+        const auto first_of = [&](int64_t i) {
+          return std::min((begin + (end - begin) * i / parts) * gemm.nr, y.cols);
+        };
+        const int64_t n0 = first_of(part), next_n = first_of(std::min(part + 2, parts));
+        const Mat c(sums.as<float>(), rows, first_of(part + 1) - n0, tiled.c_stride());
+        tiled.multiply(m0, n0, next_n, panels.as<std::byte>(), c, [&](int64_t i, int64_t count) {
           finish_tile(context.kernels, Mat(c.row(i), count, c.cols, c.stride), m0 + i, n0, epilogue,
                       y);
         });

@@ -11,6 +11,16 @@ namespace pali {
 using PackPanel =
     FunctionRef<void(int64_t n0, int64_t n, int64_t k0, int64_t kc, std::byte* panel)>;
 
+// What panels are packed from.
+struct PanelSource {
+  PackPanel pack;
+  // W as `pack` reads it, [out, k] rows of `element_bytes` each value, `stride` bytes apart; null:
+  // it is not asked for ahead of its turn.
+  const std::byte* rows = nullptr;
+  int64_t stride = 0;
+  int64_t element_bytes = 0;
+};
+
 // All panels of W [out, k]: block of K after block, each with the panels of all its rows.
 AlignedBuffer<std::byte> pack_panels(const GemmKernels& gemm, int64_t out, int64_t k,
                                      PackPanel pack);
@@ -19,7 +29,7 @@ AlignedBuffer<std::byte> pack_panels(const GemmKernels& gemm, int64_t out, int64
 // with zeros to a multiple of its k_step; x_stride in elements. `ready`: what pack_panels() made;
 // null: panels are packed here. Bit-equal at any thread count, and either way.
 void run_tiled(const Context& context, const GemmKernels& gemm, const std::byte* x,
-               int64_t x_stride, int64_t k, PackPanel pack, const std::byte* ready, Mat y,
-               const Epilogue& epilogue);
+               int64_t x_stride, int64_t k, const PanelSource& source, const std::byte* ready,
+               Mat y, const Epilogue& epilogue);
 
 }  // namespace pali

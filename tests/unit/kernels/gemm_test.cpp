@@ -61,8 +61,16 @@ class Gemm : public EveryTier {
       for (int64_t i = 0; i < s.m; i += kernels.mr) {
         const void* a = bf16 ? static_cast<const void*>(packed.data() + i * a_stride + k)
                              : static_cast<const void*>(x.row(first + i) + k);
-        kernels.multiply(a, bf16 ? a_stride : x.stride(), std::min<int64_t>(kernels.mr, s.m - i),
-                         panel.data(), depth, out.row(i), out.stride(), s.n, /*accumulate=*/k > 0);
+        kernels.multiply({.a = a,
+                          .a_stride = bf16 ? a_stride : x.stride(),
+                          .m = std::min<int64_t>(kernels.mr, s.m - i),
+                          .panel = panel.data(),
+                          .kc = depth,
+                          .c = out.row(i),
+                          .c_stride = out.stride(),
+                          .n = s.n,
+                          .accumulate = k > 0,
+                          .ahead = {}});
       }
     }
   }

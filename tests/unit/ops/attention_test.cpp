@@ -397,8 +397,7 @@ TEST(Attention, RefusesWhatCannotBe) {
 TEST(Attention, InBf16WhereProductsAre) {
   KernelTable plain{}, pairs{}, tiles{};
   pairs.attention_bf16.attend = tiles.attention_bf16.attend = [](const AttentionTile&) {};
-  pairs.gemm_bf16.multiply = [](const void*, int64_t, int64_t, const void*, int64_t, float*,
-                                int64_t, int64_t, bool) {};
+  pairs.gemm_bf16.multiply = [](const GemmArgs&) {};
   tiles.gemm_bf16.multiply = pairs.gemm_bf16.multiply;
   tiles.fused_bf16.multiply = [](const FusedGemmArgs&) {};
   using enum ComputeType;

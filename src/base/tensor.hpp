@@ -78,13 +78,19 @@ class AlignedBuffer {
   int64_t size_ = 0;
 };
 
-// Owns a rows x cols matrix of f32. Rows start on 64-byte borders; strides that are multiples of
-// 4096 bytes get 64 bytes more, since rows a page apart share the same few lines of the L1 cache.
+// Floats from one row of a matrix of ours to the next: whole lines of 64 bytes, and one more where
+// rows were a multiple of a page apart, since those share the same few lines of the L1 cache.
+constexpr int64_t row_stride(int64_t cols) {
+  const int64_t stride = (cols + 15) / 16 * 16;
+  return stride % 1024 == 0 ? stride + 16 : stride;
+}
+
+// Owns a rows x cols matrix of f32, its rows on 64-byte borders, row_stride(cols) apart.
 class Tensor {
  public:
   Tensor() = default;
   Tensor(int64_t rows, int64_t cols)
-      : rows_(rows), cols_(cols), stride_(padded(cols)), buffer_(rows * padded(cols)) {}
+      : rows_(rows), cols_(cols), stride_(row_stride(cols)), buffer_(rows * stride_) {}
 
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }
@@ -97,10 +103,6 @@ class Tensor {
   ConstMat top(int64_t rows) const { return view().rows_from(0, rows); }
 
  private:
-  static int64_t padded(int64_t cols) {
-    const int64_t stride = (cols + 15) / 16 * 16;
-    return stride % 1024 == 0 ? stride + 16 : stride;
-  }
   int64_t rows_ = 0, cols_ = 0, stride_ = 0;
   AlignedBuffer<float> buffer_;
 };

@@ -2,6 +2,7 @@
 #include "model/block.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "exec/grain.hpp"
 #include "ops/norm.hpp"
@@ -103,12 +104,24 @@ void Mlp::run(const Context& context, ConstMat x, Mat hidden, Mat gated, ConstMa
   }
 }
 
-BlockScratch::BlockScratch(const BlockSpec& spec, int64_t rows)
-    : normed(rows, spec.width),
-      q(rows, spec.q_width()),
-      attended(rows, spec.q_width()),
-      hidden(std::min(rows, kMlpRows), spec.mlp_width),
-      gated(spec.mlp == MlpKind::gated ? Tensor(hidden.rows(), spec.mlp_width) : Tensor()) {}
+BlockScratch::BlockScratch(const BlockSpec& spec, int64_t rows) {
+  const int64_t mlp_rows = std::min(rows, kMlpRows);
+  const auto shape = [](int64_t count, int64_t cols) {
+    return Mat(nullptr, count, cols, row_stride(cols));
+  };
+  normed = shape(rows, spec.width);
+  q = attended = shape(rows, spec.q_width());
+  hidden = shape(mlp_rows, spec.mlp_width);
+  if (spec.mlp == MlpKind::gated) gated = hidden;
+  Mat* const parts[] = {&normed, &q, &attended, &hidden, &gated};
+  int64_t floats = 0;
+  for (const Mat* part : parts) floats += part->rows * part->stride;
+  memory_ = AlignedBuffer<float>(floats);
+  float* next = memory_.data();
+  for (Mat* part : parts) {
+    if (part->rows > 0) part->data = std::exchange(next, next + part->rows * part->stride);
+  }
+}
 
 Block::Block(const BlockSpec& spec, const TensorTable& table, const std::string& name,
              const MatmulPolicy& policy)
@@ -131,10 +144,10 @@ void Block::encode(const Context& context, Mat x, const Positions& positions, Ma
                    BlockScratch& scratch, int64_t first) const {
   PALI_ASSERT(first >= 0 && first < x.rows);
   PALI_ASSERT(first == 0 || (positions.bias == nullptr && positions.ranges.empty()));
-  const Mat asking = x.rows_from(first, x.rows - first);   // [M, D]
-  const Mat normed = scratch.normed.top(x.rows);           // [S, D]
-  const Mat q = scratch.q.top(asking.rows);                // [M, H*Hd]
-  const Mat attended = scratch.attended.top(asking.rows);  // [M, H*Hd]
+  const Mat asking = x.rows_from(first, x.rows - first);            // [M, D]
+  const Mat normed = scratch.normed.rows_from(0, x.rows);           // [S, D]
+  const Mat q = scratch.q.rows_from(0, asking.rows);                // [M, H*Hd]
+  const Mat attended = scratch.attended.rows_from(0, asking.rows);  // [M, H*Hd]
   Positions theirs = positions;
   if (positions.rotation != nullptr) {
     theirs.rows = positions.rows.subspan(static_cast<size_t>(first));
@@ -175,7 +188,7 @@ void Block::add_attended(const Context& context, ConstMat attended, Mat x,
     return attention_.o.run(context, attended, x, add);
   }
   // Gemma2DecoderLayer: x = x + post_attention_layernorm(o_proj(a))
-  const Mat branch = scratch.normed.top(x.rows);
+  const Mat branch = scratch.normed.rows_from(0, x.rows);
   attention_.o.run(context, attended, branch);
   norm1_after_->run(context, branch, branch);
   add_rows(context, branch, x);
@@ -193,9 +206,9 @@ void Block::cross_keys(const Context& context, ConstMat memory, Mat k, Mat v) co
 void Block::step(const Context& context, Mat x, Mat new_k, Mat new_v,
                  std::span<const StepSequence> self, const Positions& positions,
                  std::span<const StepSequence> cross, BlockScratch& scratch) const {
-  const Mat normed = scratch.normed.top(x.rows);      // [B, D]
-  const Mat q = scratch.q.top(x.rows);                // [B, H*Hd]
-  const Mat attended = scratch.attended.top(x.rows);  // [B, H*Hd]
+  const Mat normed = scratch.normed.rows_from(0, x.rows);      // [B, D]
+  const Mat q = scratch.q.rows_from(0, x.rows);                // [B, H*Hd]
+  const Mat attended = scratch.attended.rows_from(0, x.rows);  // [B, H*Hd]
 
   // T5LayerSelfAttention: x = x + o(attend(q(h), k(h_0..t), v(h_0..t))), h = layer_norm(x)
   norm1_.run(context, x, normed);
@@ -219,8 +232,8 @@ void Block::step(const Context& context, Mat x, Mat new_k, Mat new_v,
 }
 
 void Block::feed_forward(const Context& context, Mat x, BlockScratch& scratch) const {
-  const Mat normed = scratch.normed.top(x.rows);  // [M, D]
-  const Mat hidden = scratch.hidden.view(), gated = scratch.gated.view();
+  const Mat normed = scratch.normed.rows_from(0, x.rows);  // [M, D]
+  const Mat hidden = scratch.hidden, gated = scratch.gated;
   // h = layer_norm2(x); x = x + mlp(h)
   norm2_.run(context, x, normed);
   if (!norm2_after_) return mlp_.run(context, normed, hidden, gated, x, x);

@@ -166,9 +166,8 @@ std::shared_ptr<EngineState> make_engine_state(Checkpoint checkpoint, const Engi
   if (!masks.empty()) state->mask_decoder = MaskDecoder::open(masks);
   state->info = describe(state->model);
   state->info.has_mask_decoder = state->mask_decoder.has_value();
-  for (const auto& [reason, count] : declined) {
-    state->info.warnings.push_back("native kernels multiply " + std::to_string(count) +
-                                   " matrices (--matmul): " + reason);
+  for (std::string& remark : declined_remarks(declined)) {
+    state->info.warnings.push_back(std::move(remark));
   }
   state->info.isa = isa_name(isa);
   state->info.matmul = backend_name(options.matmul);

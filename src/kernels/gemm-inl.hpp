@@ -128,12 +128,14 @@ template <class S, int kRows, int kVectors>
   });
 }
 
-// Columns of x between two questions: a line of f32 weights.
+// Columns between two rounds of prefetches: a line of f32.
 constexpr int64_t kAskEvery = 16;
 
 [[gnu::always_inline]] inline void ask_ahead(const GemmArgs::Ahead& ahead, int64_t k) {
+  const int64_t byte = k * ahead.value_bytes;
+  if (byte % 64 != 0 || byte >= ahead.bytes) return;
   for (int64_t row = 0; row < ahead.rows; ++row) {
-    __builtin_prefetch(ahead.first + row * ahead.stride + k * ahead.element_bytes, 0, 2);
+    __builtin_prefetch(ahead.first + row * ahead.stride + byte, 0, 2);  // into L2
   }
 }
 

@@ -51,15 +51,17 @@ struct GemmArgs {
   int64_t c_stride;
   int64_t n;        // at most nr
   bool accumulate;  // adds to c instead of overwriting it
-  // What later calls will read: `rows` runs of kc times `element_bytes` bytes, `stride` bytes
-  // apart. Kernels may ask for it meanwhile, a line now and then: a panel that is packed from
-  // memory is waited for otherwise. Two cores of a Xeon with AMX in f32: at 256 rows of x 3 % less
-  // time on AVX-512 and 1 % on AVX2, at 64 rows 10 and 6 %; `prepack`ed 7 % at 256.
+  // What later calls will read: `rows` runs of `bytes` bytes, `stride` bytes apart, of values of
+  // `value_bytes` each. Kernels may prefetch them, a line of each run at a time as k proceeds: a
+  // panel that is packed from memory is waited for otherwise. Two cores of a Xeon with AMX in f32:
+  // at 256 rows of x 3 % less time on AVX-512 and 1 % on AVX2, at 64 rows 10 and 6 %; of packed
+  // panels (MatmulPolicy::prepack) 7 % at 256.
   struct Ahead {
     const std::byte* first = nullptr;
     int64_t rows = 0;
     int64_t stride = 0;
-    int64_t element_bytes = 0;
+    int64_t bytes = 0;
+    int64_t value_bytes = 0;
   } ahead;
 };
 

@@ -201,8 +201,9 @@ void multiply_rows(const GemmArgs& args) {
   }
   for (int i = 0; i < kRows; ++i) {
     float* row = args.c + i * args.c_stride;
-    for (int64_t j = 0; j < args.n; ++j)
+    for (int64_t j = 0; j < args.n; ++j) {
       row[j] = args.accumulate ? row[j] + sums[i][j] : sums[i][j];
+    }
   }
 }
 

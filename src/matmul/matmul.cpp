@@ -157,4 +157,13 @@ std::unique_ptr<PackedLinear> pack_linear(const WeightRef& weight, const MatmulP
                                          policy);
 }
 
+std::vector<std::string> declined_remarks(const std::map<std::string, int64_t>& declined) {
+  std::vector<std::string> remarks;
+  for (const auto& [reason, count] : declined) {
+    remarks.push_back("native kernels multiply " + std::to_string(count) +
+                      " matrices (--matmul): " + reason);
+  }
+  return remarks;
+}
+
 }  // namespace pali

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/tensor.hpp"
 #include "base/weight_ref.hpp"
@@ -119,6 +120,9 @@ void run_chain(const Context& context, ConstMat x, std::span<const Product> firs
 // Binds `weight` (f32, bf16 or f16 in any strides; int8, int4). Falls back to native where a
 // backend declines. Throws Error(unsupported) for other types.
 std::unique_ptr<PackedLinear> pack_linear(const WeightRef& weight, const MatmulPolicy& policy);
+
+// What MatmulPolicy::declined came to, a line a reason.
+std::vector<std::string> declined_remarks(const std::map<std::string, int64_t>& declined);
 
 // True where this build carries oneDNN; its version, e.g. "2.6.3".
 bool onednn_built();

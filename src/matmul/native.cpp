@@ -107,8 +107,8 @@ void NativeLinear::prepack(const KernelTable& kernels) {
 void NativeLinear::run_gemm(const Context& context, const GemmKernels& gemm, ConstMat x, Mat y,
                             const Epilogue& epilogue) const {
   const auto pack = packing(gemm);
-  const int64_t element_bytes = dtype_bytes(weight_.dtype);
-  const PanelSource source{pack, weight_.row(0), weight_.out_stride * element_bytes, element_bytes};
+  const int64_t value_bytes = dtype_bytes(weight_.dtype);
+  const PanelSource source{pack, weight_.row(0), weight_.out_stride * value_bytes, value_bytes};
   const std::byte* ready = panels_.size() > 0 ? panels_.data() : nullptr;
   if (gemm.pack_activations == nullptr) {  // f32 is used as it is
     run_tiled(context, gemm, reinterpret_cast<const std::byte*>(x.data), x.stride, in(), source,

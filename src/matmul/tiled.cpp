@@ -31,28 +31,31 @@ struct Tiled {
     int64_t n0, n1, k0;
   };
 
-  // What the `step`th of so many steps asks for, for panels of `block` to be in L2 at their turn.
+  // What the `step`th of so many steps is to prefetch, for `block` to be in L2 at its turn: of the
+  // rows of W that its panels are packed from, or of the panels themselves.
   GemmArgs::Ahead ahead(const Block& block, int64_t step, int64_t steps) const {
-    if (block.n0 >= block.n1) return {};
-    const int64_t first = (block.n1 - block.n0) * step / steps;
-    const int64_t rows = (block.n1 - block.n0) * (step + 1) / steps - first;
-    if (ready != nullptr) {  // a panel as nr rows
+    const bool packed = ready != nullptr;
+    if (block.n0 >= block.n1 || (!packed && source.rows == nullptr)) return {};
+    // A packed panel counts as nr rows.
+    const int64_t all = packed ? round_up(block.n1 - block.n0, gemm.nr) : block.n1 - block.n0;
+    const int64_t first = all * step / steps, rows = all * (step + 1) / steps - first;
+    if (packed) {
       const int64_t bytes = blocking.kc * gemm.element_bytes;
-      const std::byte* panel = ready_panel(block.k0, block.n0);
-      return {panel + first * bytes, rows, bytes, gemm.element_bytes};
+      return {ready_panel(block.k0, block.n0) + first * bytes, rows, bytes, bytes,
+              gemm.element_bytes};
     }
-    if (source.rows == nullptr) return {};
-    return {source.rows + (block.n0 + first) * source.stride + block.k0 * source.element_bytes,
-            rows, source.stride, source.element_bytes};
+    const std::byte* row = source.rows + (block.n0 + first) * source.stride;
+    return {row + block.k0 * source.value_bytes, rows, source.stride,
+            std::min(blocking.kc, k - block.k0) * source.value_bytes, source.value_bytes};
   }
   const std::byte* ready_panel(int64_t k0, int64_t n0) const {
     return ready + (k0 / blocking.kc * n_panels + n0 / gemm.nr) * panel_bytes();
   }
 
   // Rows from m0 on times the columns from n0 on: all of c. finish(i, rows) where those of c are
-  // whole, and still in L1. Columns up to next_n are the next to be multiplied.
+  // whole, and still in L1. The columns from there to next_end are multiplied next.
   template <class Finish>
-  void multiply(int64_t m0, int64_t n0, int64_t next_n, std::byte* panels, Mat c,
+  void multiply(int64_t m0, int64_t n0, int64_t next_end, std::byte* panels, Mat c,
                 const Finish& finish) const {
     const int64_t n1 = n0 + c.cols;
     for (int64_t k0 = 0; k0 < k; k0 += blocking.kc) {
@@ -66,7 +69,7 @@ struct Tiled {
                       panels + j / gemm.nr * panel_bytes());
         }
       }
-      const Block next = k0 + kc < k ? Block{n0, n1, k0 + kc} : Block{n1, next_n, 0};
+      const Block next = k0 + kc < k ? Block{n0, n1, k0 + kc} : Block{n1, next_end, 0};
       const int64_t steps = ceil_div(c.rows, gemm.mr) * ceil_div(c.cols, gemm.nr);
       int64_t step = 0;
       // Rows outside, panels inside: mr rows of x stay in L1 while the panels come from L2.
@@ -125,13 +128,13 @@ void run_tiled(const Context& context, const GemmKernels& gemm, const std::byte*
       Scratch panels(ready != nullptr ? 0 : blocking.panels * tiled.panel_bytes());
       Scratch sums(rows * tiled.c_stride() * 4);
       const int64_t parts = ceil_div(end - begin, blocking.panels);
+      const auto first_of = [&](int64_t part) {
+        return std::min((begin + (end - begin) * part / parts) * gemm.nr, y.cols);
+      };
       for (int64_t part = 0; part < parts; ++part) {
-        const auto first_of = [&](int64_t i) {
-          return std::min((begin + (end - begin) * i / parts) * gemm.nr, y.cols);
-        };
-        const int64_t n0 = first_of(part), next_n = first_of(std::min(part + 2, parts));
+        const int64_t n0 = first_of(part), next_end = first_of(std::min(part + 2, parts));
         const Mat c(sums.as<float>(), rows, first_of(part + 1) - n0, tiled.c_stride());
-        tiled.multiply(m0, n0, next_n, panels.as<std::byte>(), c, [&](int64_t i, int64_t count) {
+        tiled.multiply(m0, n0, next_end, panels.as<std::byte>(), c, [&](int64_t i, int64_t count) {
           finish_tile(context.kernels, Mat(c.row(i), count, c.cols, c.stride), m0 + i, n0, epilogue,
                       y);
         });

@@ -13,12 +13,12 @@ using PackPanel =
 
 // What panels are packed from.
 struct PanelSource {
-  PackPanel pack;
-  // W as `pack` reads it, [out, k] rows of `element_bytes` each value, `stride` bytes apart; null:
-  // it is not asked for ahead of its turn.
+  PackPanel pack;  // borrowed
+  // W as `pack` reads it: [out, k] values of `value_bytes`, rows `stride` bytes apart. Null: it is
+  // not prefetched.
   const std::byte* rows = nullptr;
   int64_t stride = 0;
-  int64_t element_bytes = 0;
+  int64_t value_bytes = 0;
 };
 
 // All panels of W [out, k]: block of K after block, each with the panels of all its rows.

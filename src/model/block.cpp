@@ -142,7 +142,7 @@ Block::Block(const BlockSpec& spec, const TensorTable& table, const std::string&
 
 void Block::encode(const Context& context, Mat x, const Positions& positions, Mat k, Mat v,
                    BlockScratch& scratch, int64_t first) const {
-  PALI_ASSERT(first >= 0 && first < x.rows);
+  PALI_ASSERT(first >= 0 && first < x.rows && x.rows <= scratch.normed.rows);
   PALI_ASSERT(first == 0 || (positions.bias == nullptr && positions.ranges.empty()));
   const Mat asking = x.rows_from(first, x.rows - first);            // [M, D]
   const Mat normed = scratch.normed.rows_from(0, x.rows);           // [S, D]
@@ -206,6 +206,7 @@ void Block::cross_keys(const Context& context, ConstMat memory, Mat k, Mat v) co
 void Block::step(const Context& context, Mat x, Mat new_k, Mat new_v,
                  std::span<const StepSequence> self, const Positions& positions,
                  std::span<const StepSequence> cross, BlockScratch& scratch) const {
+  PALI_ASSERT(x.rows <= scratch.normed.rows);
   const Mat normed = scratch.normed.rows_from(0, x.rows);      // [B, D]
   const Mat q = scratch.q.rows_from(0, x.rows);                // [B, H*Hd]
   const Mat attended = scratch.attended.rows_from(0, x.rows);  // [B, H*Hd]

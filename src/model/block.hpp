@@ -105,8 +105,9 @@ class Mlp {
 };
 
 // Buffers that the blocks of a stack share: `rows` is the most they are ever run on. They are one
-// allocation: freed in pieces, memory went back to the system after each image and was faulted in
-// for the next, 1 to 2 % of a So400m's time in bf16.
+// allocation, of those that glibc keeps once it has seen one freed (up to 32 MB): of several,
+// memory went back to the system after each image and was faulted in for the next, 1 to 2 % of a
+// So400m's time in bf16 at 224 px.
 class BlockScratch {
  public:
   // The MLP's widest values take rows * F floats: of PaliGemma's 4112 rows at 896 px, 270 MB, and

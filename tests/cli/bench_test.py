@@ -51,6 +51,12 @@ class Bench(Case):
             rows = self.rows(stage, "--config", CONFIG, "--runs", "1", "--tokens", "1")
             self.assertEqual([row["name"] for row in rows], names)
 
+    def test_a_backend_that_declines_is_told_of(self):
+        words = ["bench", "vision", "--config", CONFIG, "--runs", "1", "--dtype", "int4",
+                 "--matmul"]
+        self.assertIn("native kernels multiply", self.ok(*words, "onednn").err)
+        self.assertNotIn("native kernels multiply", self.ok(*words, "native").err)
+
     def test_products(self):
         rows = self.rows("matmul", "--shape", "9x33x40", "--shape", "2x33x40", "--runs", "1",
                          "--matmul", "native")

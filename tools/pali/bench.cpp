@@ -98,6 +98,7 @@ std::string report(Arguments& arguments) {
   int64_t rss_bytes = 0;
   const std::vector<bench::Row> rows = bench::bench_model(arguments.model, rss_bytes);
   if (arguments.model.on_progress) arguments.model.on_progress("");
+  pali::cli::warn(arguments.output, arguments.model.remarks);
   return bench::to_report(rows, rss_bytes, arguments.format());
 }
 

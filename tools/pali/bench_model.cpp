@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <utility>
 
 #include "kernels/isa.hpp"
@@ -172,7 +173,7 @@ class Pass {
 
 }  // namespace
 
-std::vector<Row> bench_model(const ModelBench& bench, int64_t& rss_bytes) {
+std::vector<Row> bench_model(ModelBench& bench, int64_t& rss_bytes) {
   const auto say = [&](const std::string& what) {
     if (bench.on_progress) bench.on_progress(what);
   };
@@ -192,9 +193,11 @@ std::vector<Row> bench_model(const ModelBench& bench, int64_t& rss_bytes) {
   restart_peak_rss();
   say("making random weights");
   ModelOptions build;
-  build.policy = {backend, compute, setup.isa, nullptr, bench.options.prepack};
+  std::map<std::string, int64_t> declined;
+  build.policy = {backend, compute, setup.isa, nullptr, bench.options.prepack, &declined};
   build.resolution = bench.resolution;
   const Model model = build_model(random_checkpoint(bench.config, dtype, /*seed=*/1), build);
+  bench.remarks = declined_remarks(declined);
 
   Pass pass(model, context, bench);
   if (!pass.sees() && !pass.writes()) {

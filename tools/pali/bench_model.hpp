@@ -19,12 +19,13 @@ struct ModelBench {
   int runs = 3;
   EngineOptions options;  // threads, isa, matmul, dtype (bf16 where automatic), compute
   Progress on_progress;
+  std::vector<std::string> remarks;  // out: what the backend asked for does not multiply, and why
 };
 
 // Rows vision, encode, prefill (cross-attention keys and values), decode_step, total; those that
 // the config has and the stage asks for. The peaks are measured before and after the runs, without
 // holding memory meanwhile: `rss_bytes` receives what the model and its runs took. Throws
 // pali::Error.
-std::vector<Row> bench_model(const ModelBench& bench, int64_t& rss_bytes);
+std::vector<Row> bench_model(ModelBench& bench, int64_t& rss_bytes);
 
 }  // namespace pali::bench
